@@ -1,0 +1,54 @@
+"""tlcourse: transfer learning as stages and plans, taught and measured.
+
+The names below are the public surface. Each is imported on first use, so that ``import tlcourse`` is instant and
+``python -m tlcourse doctor`` can speak even where PyTorch or the data are missing.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Masked": "masked",
+    "Rule": "plans",
+    "Plan": "plans",
+    "Backbone": "backbones",
+    "Model": "backbones",
+    "load_backbone": "backbones",
+    "attach_head": "backbones",
+    "Task": "data",
+    "load_task": "data",
+    "make_task": "data",
+    "random_flips": "data",
+    "feature_extraction": "plans",
+    "last_stages": "plans",
+    "discriminative": "plans",
+    "full_fine_tune": "plans",
+    "describe_plan": "plans",
+    "parameter_groups": "plans",
+    "extract_features": "caching",
+    "fit_probe": "probes",
+    "evaluate": "evaluation",
+    "metrics": "evaluation",
+    "train": "training",
+    "History": "training",
+    "over_seeds": "intervals",
+    "Scores": "intervals",
+    "claim": "claims",
+    "load_results": "results",
+    "pick_device": "runtime",
+    "seed_everything": "runtime",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"tlcourse has no {name!r}; public names: {', '.join(__all__)}")
+    value = getattr(import_module(f"tlcourse.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOME))
