@@ -97,9 +97,10 @@ class Task:
     def describe(self) -> str:
         """Sizes, classes, provenance and licence, in a few lines."""
         p = self.provenance
+        sizes = f"train {len(self.train)} · validation {len(self.val)} · test {len(self.test)}"
         lines = [
             f"{self.name}: {p.title}",
-            f"  splits   train {len(self.train)} · validation {len(self.val)} · test {len(self.test)}, seed {self.seed}",
+            f"  splits   {sizes} (seed {self.seed})",
             f"  classes  {', '.join(self.class_names)}",
             f"  source   {p.source}",
             f"  licence  {p.licence}",
