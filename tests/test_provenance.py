@@ -40,6 +40,7 @@ TELLING = [
     ("runtime.py", "SEED = 0", "SEED = 1"),
     ("runtime.py", "SEED = 0", "SEED = False"),
     ("runtime.py", "SEED = 0", "SEED = None"),
+    ("runtime.py", "SEED = 0", 'SEED = 0, ""'),
     ("experiments/lesson01.py", "train(0)", "train(1)"),
 ]
 REACH = [

@@ -1,4 +1,4 @@
-"""A claim is a verdict that a machine can repeat: an effect over seeds against a bar set beforehand. Lesson 00 teaches it.
+"""A claim is a verdict that a machine can repeat: an effect over seeds against a bar set beforehand. See lesson 00.
 
 `claim` prints to stdout, so that nbval compares the verdict, the bar and the number of seeds on every run; the measured
 digits, which differ between processors, stand on a line of their own that is left out of the comparison.
@@ -30,7 +30,7 @@ _HEADLINE = re.compile(
 
 @dataclass(frozen=True)
 class Claim:
-    """What was claimed, what was expected, and what was found. It has already been printed, so a notebook shows nothing more."""
+    """What was claimed, expected and found. It has already been printed, so a notebook shows nothing more."""
 
     text: str
     effect: Scores
@@ -68,7 +68,7 @@ def claim(
     """Test a sentence against a bar, and print the verdict.
 
     Supported: the whole 95 % interval lies on the right side of the bar. Refuted: the whole interval lies on the wrong
-    side. Inconclusive: the bar lies inside the interval. With both bars, the claim is that the effect lies between them.
+    side. Inconclusive: the bar lies inside the interval. With both bars: the effect lies between them.
 
     Parameters
     ----------

@@ -21,9 +21,10 @@ __all__ = [
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = "tlcourse"
-# They keep, judge or show numbers and compute none that an experiment returns.
+# They keep, judge or show numbers and compute none that an experiment returns; `sources` hands over bytes whose digest
+# is part of the data hash.
 NOT_COMPUTING = frozenset(
-    f"{ROOT}.{name}" for name in ("claims", "doctor", "plots", "provenance", "results", "widgets")
+    f"{ROOT}.{name}" for name in ("claims", "doctor", "plots", "provenance", "results", "sources", "widgets")
 )
 VERSIONS_OF = ("torch", "torchvision", "timm", "transformers", "scikit-learn", "scipy", "numpy")
 
@@ -221,6 +222,8 @@ def _without_words(source: str) -> ast.Module:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             if ast.get_docstring(node, clean=False) is not None:
                 node.body = node.body[1:]
+        elif isinstance(node, ast.JoinedStr):  # Python 3.12.1 adds empty strings where a format is nested
+            node.values = [part for part in node.values if getattr(part, "value", None) != ""]
         elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc = node.exc.func
     return tree

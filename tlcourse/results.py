@@ -1,8 +1,8 @@
 """Kept results: experiments that need longer than their lesson has. Lesson 01 reads the first.
 
-`make experiments` runs them point by point (a setting and a seed) into ``results/<name>.json``. A lesson loads them, and
-the file is refused when the code or the data behind it has changed. The lesson then runs one point again, drawn by the
-hash and not by hand, and it must agree with what was kept.
+`make experiments` runs them point by point (a setting and a seed) into ``results/<name>.json``. A lesson loads
+them, and the file is refused when the code or the data behind it has changed. The lesson then runs one point again,
+drawn by the hash and not by hand, and it must agree with what was kept.
 """
 
 import hashlib
@@ -282,9 +282,9 @@ def _agreement(scores: Scores, seed: int, live: float, place: str, metric: str) 
     if low <= live <= high and abs(live - kept) <= reach:
         return low, high
     raise RerunDisagrees(
-        f"{place}: {metric} is {live:.5g} live, but {kept:.5g} was kept for this seed; the kept 95 % prediction interval "
-        f"is [{low:.5g}, {high:.5g}] and the other seeds allow {reach:.2g} between two runs of one seed. If the code is "
-        "right, make the results again: delete the file and run `make experiments`"
+        f"{place}: {metric} is {live:.5g} live, but {kept:.5g} was kept for this seed; the kept 95 % prediction "
+        f"interval is [{low:.5g}, {high:.5g}] and the other seeds allow {reach:.2g} between two runs of one seed. "
+        "If the code is right, make the results again: delete the file and run `make experiments`"
     )
 
 

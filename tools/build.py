@@ -17,6 +17,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import jupytext
@@ -209,9 +210,9 @@ def fill_and_execute(template: NotebookNode, *, cwd: Path, name: str) -> Noteboo
     with running(notebook, cwd=cwd) as client:
         for index, cell in enumerate(notebook.cells):
             if cell.cell_type == "markdown":
-                cell.source = _PLACEHOLDER.sub(
-                    lambda match, at=index: _evaluate(client, match.group(1), f"{name}, cell {at}"), cell.source
-                )
+                place = f"{name}, cell {index}"
+                cell.source = _PLACEHOLDER.sub(partial(_value, client, index, place), cell.source)
+                notebook.cells[index] = cell
                 continue
             try:
                 client.execute_cell(cell, index)
@@ -227,25 +228,25 @@ def fill_and_execute(template: NotebookNode, *, cwd: Path, name: str) -> Noteboo
     return notebook
 
 
-def _evaluate(client: NotebookClient, expression: str, place: str) -> str:
-    expression = " ".join(expression.split())
+def _value(client: NotebookClient, index: int, place: str, placeholder: re.Match) -> str:
+    """The value of one placeholder in the live kernel, as text."""
+    expression = " ".join(placeholder.group(1).split())
+    place = f"{place}: {{{{ {expression} }}}}"
     try:
         ast.parse(expression, mode="eval")
     except SyntaxError as error:
-        raise BuildError(f"{place}: {{{{ {expression} }}}} is not a Python expression: {error.msg}") from error
-    # The value goes through a cell that is not part of the notebook, nor of the history.
+        raise BuildError(f"{place} is not a Python expression: {error.msg}") from error
+    # It goes through a cell that is not part of the history; the client puts it at `index`, the caller restores that.
     probe = nbformat.v4.new_code_cell(
         f"(lambda value: print(__import__('json').dumps([type(value).__name__, str(value)])))({expression})"
     )
     try:
-        client.execute_cell(probe, len(client.nb.cells), store_history=False)
+        client.execute_cell(probe, index, store_history=False)
     except CellExecutionError as error:
-        raise BuildError(f"{place}: {{{{ {expression} }}}} raised:\n{error}") from error
+        raise BuildError(f"{place} raised:\n{error}") from error
     kind, text = json.loads("".join(output.get("text", "") for output in probe.outputs))
     if kind not in ("str", "int"):
-        raise BuildError(
-            f"{place}: {{{{ {expression} }}}} is a {kind}; format it, so that the digits are chosen: a str"
-        )
+        raise BuildError(f"{place} is a {kind}: format it as a str or an int")
     return text
 
 

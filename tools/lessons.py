@@ -3,8 +3,8 @@
     python -m tools.lessons [LESSON ...]                         # a LESSON is a number such as 03
     python -m tools.lessons --record-stability [LESSON ...]      # are the verdicts the same on other processors?
 
-The second form executes each lesson on one thread, and with PyTorch's plainest instructions, and keeps the verdicts of its
-claims in ``results/stability.json``; a test compares them with the notebooks.
+The second form executes each lesson on one thread, and with PyTorch's plainest instructions, and keeps the verdicts of
+its claims in ``results/stability.json``; a test compares them with the notebooks.
 """
 
 import argparse
