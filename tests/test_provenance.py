@@ -127,6 +127,12 @@ def test_hash_is_the_same_on_every_python(package):
     assert hash_of_reached({"tlcourse.runtime": package / "runtime.py"}) == EVERY_KIND_HASH
 
 
+def test_a_package_without_its_table_is_refused(package):
+    replace(package, "__init__.py", "_HOME", "_ELSEWHERE")
+    with pytest.raises(ValueError, match="no table _HOME"):
+        code_hash("tlcourse.experiments.lesson01", package=package)
+
+
 def test_foreign_code_is_refused():
     with pytest.raises(ValueError, match="tlcourse/experiments"):
         code_hash("__main__")

@@ -212,7 +212,7 @@ def _public_names(package: Path) -> dict[str, str]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == "_HOME" for t in node.targets):
             return ast.literal_eval(node.value)
-    return {}
+    raise ValueError("tlcourse/__init__.py has no table _HOME: which modules a public name reaches is then unknown")
 
 
 def _without_words(source: str) -> ast.Module:
