@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -31,7 +32,10 @@ SANITIZE = Path(__file__).parent / "nbval_sanitize.cfg"
 EXCLUDED: dict[tuple[str, str], str] = {}
 MAXIMUM_EXCLUDED = 2
 
-_MACHINE = re.compile(r"/home/|/root/|/tmp/|/Users/|/usr/|/work/|[A-Z]:\\|site-packages| at 0x[0-9a-f]{6}")
+HERE = (str(ROOT), sys.prefix, str(Path.home()), tempfile.gettempdir())
+_MACHINE = re.compile(
+    "|".join([*map(re.escape, HERE), r"/home/|/Users/|/usr/|[A-Z]:\\|site-packages| at 0x[0-9a-f]{6}"])
+)
 _MEANINGLESS = re.compile(r"^<(Figure size|IPython\.core\.display\.|.* object at)")
 
 
@@ -134,7 +138,7 @@ BREACHES = [
     (ran("1", new_output("stream", name="stderr", text="UserWarning")), "stderr"),
     (ran("1", stdout("in /home/me/course")), "names this machine"),
     (ran("1", stdout("<object object at 0x7f1234567890>")), "names this machine"),
-    (ran("1", new_output("execute_result", {"text/html": "/tmp/a"}, execution_count=1)), "names this machine"),
+    (ran("1", new_output("execute_result", {"text/html": f"{ROOT}/a"}, execution_count=1)), "names this machine"),
     (ran("1", new_output("display_data", FIGURE, metadata={"image/png": {"alt": "two lines"}})), None),
     (ran("1", new_output("display_data", FIGURE)), "no alt text"),
     (
