@@ -19,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST = (3, 11)
+VENV = ("-m", "venv")
 NEEDED_GB = 8  # PyTorch with its CUDA libraries, unpacked, and room for pip to work
 
 
@@ -121,7 +122,7 @@ def _make_environment(root: Path) -> None:
         print("[set-up] the first set-up downloads PyTorch, Jupyter and the data, and takes minutes", flush=True)
         folder.mkdir()
         _marker(root).touch()
-        made = subprocess.run([sys.executable, "-m", "venv", str(folder)], check=False)
+        made = subprocess.run([sys.executable, *VENV, str(folder)], check=False)
         if made.returncode:
             raise SetupError(f"{sys.executable} could not make {folder}; its message is above.")
     _marker(root).touch()
