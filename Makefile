@@ -22,7 +22,8 @@ setup: ## make .venv ready and fetch the data; nothing else
 
 lab: setup ## set up, check, and open JupyterLab at lesson 00 (LAB_ARGS="--no-browser --port 8899")
 	@$(PY) -m tlcourse doctor --quick
-	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" $(AS_ROOT) $(LAB_ARGS) notebooks/00_start_here.ipynb
+	$(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	  $(AS_ROOT) $(LAB_ARGS)
 
 doctor: setup ## what this machine has, and what to do about what it lacks
 	@$(PY) -m tlcourse doctor

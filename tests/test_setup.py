@@ -201,7 +201,7 @@ def test_make_lab_serves_every_lesson():
     finally:
         os.killpg(lab.pid, 15)
         printed = lab.communicate(timeout=30)[0].decode()
-    assert "lab/tree/notebooks/00_start_here.ipynb" in printed
+    assert f":{port}/lab/tree/notebooks/00_start_here.ipynb" in printed
 
 
 def wait_for(address, process):
