@@ -51,9 +51,12 @@ def checkout(made, tmp_path):
 
 def test_second_run_does_nothing_and_is_quick(checkout):
     before = runs(checkout)
-    started = time.perf_counter()
-    assert not course_setup.prepare(checkout, commands=commands)
-    assert time.perf_counter() - started < 0.3
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        assert not course_setup.prepare(checkout, commands=commands)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.3  # the quickest of five: other work on the machine is not what is tested
     assert runs(checkout) == before
 
 
