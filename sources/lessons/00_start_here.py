@@ -97,7 +97,7 @@ rates = np.array([[max(row["lr"], default=0.0) for row in table] for table in ta
 # %%
 figure, ax = plt.subplots(figsize=(9, 3.2), layout="constrained")
 moving = np.ma.masked_equal(rates, 0.0)
-ax.pcolormesh(moving, cmap="YlOrBr", norm=LogNorm(1e-8, 3e-3), edgecolors="white", linewidth=3)
+ax.pcolormesh(moving, cmap="YlOrBr", norm=LogNorm(1e-8, 0.05), edgecolors="white", linewidth=3)
 for (row, column), rate in np.ndenumerate(rates):
     ax.text(column + 0.5, row + 0.5, f"{rate:.0e}" if rate else "frozen", ha="center", va="center", fontsize=8)
 ax.set_xticks(np.arange(len(model.stages)) + 0.5, model.stages)
@@ -193,11 +193,13 @@ def draw_texts(task, *, longest):
 
 plots.show(
     draw_texts(news, longest=512),
-    alt="News: the five topics have similar numbers of articles; most articles are longer than 200 tokens.",
+    alt="News: the five topics differ in size by less than a factor of two; most articles have over 200 tokens.",
 )
 
 # %% [markdown]
-# And this is what an article is like: its headline and one sentence.
+# The bar at the far right holds the long articles: MiniLM, our text network, reads 512 tokens at most, and the rest
+# is cut. Lessons read only the first 64, which is about the first two sentences, since that is many times faster.
+# This is what an article is like: its headline and one sentence.
 
 # %%
 article = sorted((package_path("news") / "tech").glob("*.txt"))[0].read_text(encoding="utf-8")
@@ -220,8 +222,8 @@ plots.show(
 # We show no tweet: they are unmoderated. In this course they are the *second* task, the one that makes a news
 # classifier forget its news (lessons 08 to 10).
 #
-# Look at the bars on the left again. In the news, the classes are nearly of one size. Among the tweets and the solar
-# cells they are not. That matters for how we keep score.
+# Look at the bars on the left again. In the news, the classes do not differ much in size. Among the tweets and the
+# solar cells they are not. That matters for how we keep score.
 #
 # ## Five scores, and what each one sees
 #
@@ -274,10 +276,13 @@ def figures(score):
 # not fooled: both stand at one half, which is what guessing gives. The AUC needs no threshold, it looks at the
 # ranking alone, and so it is our usual score for solar cells.
 #
-# Now compare the two probes. Their rankings are not far apart, but their **log-loss** is. Log-loss is $-\ln
-# p(\text{truth})$, on average: who says "defective, with certainty" and is wrong pays dearly. The reason can be
-# drawn. In a **reliability diagram** the answers are sorted by how sure the classifier was; each point says how often
-# it was right when it was that sure. On the diagonal, its word can be taken at face value: it is *calibrated*.
+# Now compare the two probes. Accuracy puts the first ahead, balanced accuracy the second. Both are right: the strong
+# penalty makes the probe cautious, it calls few cells defective, and so it makes fewer mistakes but misses more
+# defects. The AUC, which lets no threshold interfere, prefers the first. The starkest difference is in the
+# **log-loss**. It is the mean of minus the logarithm of the probability that was given to the truth: who says
+# "defective, with certainty" and is wrong pays dearly. The reason can be drawn. In a **reliability diagram** the
+# answers are sorted by how sure the classifier was; each point says how often it was right when it was that sure. On
+# the diagonal, its word can be taken at face value: it is *calibrated*.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
@@ -369,7 +374,9 @@ many = duels(tickets, cells=len(test_y), seeds=10, rng=rng, times=2000)
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 titles = ("50 test cells, 1 seed a side", f"{len(test_y)} test cells, 10 seeds a side")
 for ax, differences, title in zip(axes, (lone, many), titles, strict=True):
-    plots.histogram(100 * differences, label="accuracy of A minus B (points)", counted="duels", bins=24, ax=ax)
+    plots.histogram(
+        100 * differences, label="accuracy of A minus B (points)", counted="duels", bins=np.arange(-20.5, 21), ax=ax
+    )
     ax.axvspan(-100 * WIN, 100 * WIN, color=INK, alpha=0.12, label="no winner")
     ax.set(title=title, xlim=(-20, 20))
     ax.legend(frameon=False)
@@ -380,9 +387,10 @@ plots.show(
 )
 
 # %% [markdown]
-# Both pictures are centred on zero, as they must be. But on the left most duels end outside the grey band. The
-# largest "win" there is {{ f"{100 * np.abs(lone).max():.0f}" }} points: enough for a paper, and it is a probe that
-# beat itself.
+# Both pictures are centred on zero, as they must be. On the left the differences come in steps of two points, for one
+# cell of 50 is two points, and only the bar at zero means "no winner": bars on the edge of the grey band are wins.
+# The largest "win" is {{ f"{100 * np.abs(lone).max():.0f}" }} points: enough for a paper, and it is a probe that beat
+# itself.
 #
 # What makes false winners rarer: more test cells, or more seeds? To see how far this answer can itself be trusted, we
 # deal the tickets to ten separate lotteries of 20 tickets each. `over_seeds` runs a function once a seed, here once a
@@ -420,17 +428,23 @@ prediction.reveal(single[50].mean, single[50].interval())
 
 # %% [markdown]
 # A single run a side on 50 cells: {{ f"{single[50].mean:.0f}" }} of 100 duels have a winner. All
-# {{ str(len(test_y)) }} cells, but still a single run: {{ f"{single[len(test_y)].mean:.0f}" }}. So a large test set
-# does not save you from a lucky draw of labels. Ten seeds, but 50 cells: {{ f"{ten[50].mean:.0f}" }}. So many seeds
-# do not save you from a small test set. Both together: {{ f"{ten[len(test_y)].mean:.0f}" }}. (The shaded bands are
-# the intervals that we are about to build.)
+# {{ str(len(test_y)) }} cells, but still a single run: {{ f"{single[len(test_y)].mean:.0f}" }}. A large test set does
+# not save you from a lucky draw of labels. Ten seeds, but 50 cells: {{ f"{ten[50].mean:.0f}" }}, rarer but not rare.
+# Both together: {{ f"{ten[len(test_y)].mean:.0f}" }}. (The shaded bands are the intervals that we are about to
+# build.)
 #
-# **Why.** Two lotteries are played at once. *The test set* is a sample: with accuracy $a$ on $m$ cells, the standard
-# error is $\sqrt{a(1-a)/m}$, here {{ f"{100 * (tickets.mean() * (1 - tickets.mean()) / 50) ** 0.5:.1f}" }} points
-# with 50 cells and {{ f"{100 * (tickets.mean() * (1 - tickets.mean()) / len(test_y)) ** 0.5:.1f}" }} with all. On 50
-# cells, one cell more *is* two points. *The training* is a sample too: with the same test cells, and all of them, the
-# accuracies of our 200 tickets have a standard deviation of {{ f"{100 * tickets.mean(axis=1).std(ddof=1):.1f}" }}
-# points. With networks that are trained, the order of the batches and the new head's first weights are drawn as well.
+# **Why.** Two lotteries are played at once. *The test set* is a sample: with an accuracy of $a$ on $m$ cells, the
+# standard error of that accuracy is $\sqrt{a(1-a)/m}$, here
+# {{ f"{100 * (tickets.mean() * (1 - tickets.mean()) / 50) ** 0.5:.1f}" }} points with 50 cells and
+# {{ f"{100 * (tickets.mean() * (1 - tickets.mean()) / len(test_y)) ** 0.5:.1f}" }} with all. *The training* is a
+# sample too: on all test cells, always the same, the accuracies of our 200 tickets have a standard deviation of
+# {{ f"{100 * tickets.mean(axis=1).std(ddof=1):.1f}" }} points. Where a network is trained, the order of the batches
+# and the first weights of the new head are drawn as well.
+#
+# One thing makes our lottery kinder than life. A and B are the same, so a test set can favour neither of them for
+# good, and with ever more seeds the false winners would die out on any test set. Two *different* settings of equal
+# worth are another matter: a small test set may happen to suit one of them, and then no number of seeds on it helps.
+# That is why in this course a seed draws the test cells anew, too.
 #
 # ## An interval, built by hand
 #
@@ -710,8 +724,8 @@ claim(
 # ## What to take away
 #
 # - A single run is a lottery ticket. Two tickets nearly always differ, and one of them "wins".
-# - Two lotteries are played: the test set and the training. A large test set helps with the first alone, seeds with
-#   the second alone.
+# - Two lotteries are played: the training and the test set. Seeds average out the first; for the second you need more
+#   test cells, or cells drawn anew.
 # - Compare within seeds, look at the interval of the differences, and say how many seeds there were.
 # - Write down the sentence, the score, the bar and the expectation before you run.
 # - Supported, refuted and inconclusive are all results. To claim "no difference", use two bars.
