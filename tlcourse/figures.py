@@ -6,13 +6,15 @@ cannot be seen.
 """
 
 import io
+import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from tlcourse.intervals import Scores
 
@@ -21,7 +23,9 @@ __all__ = [
     "Look",
     "draw_interval",
     "in_ipython",
+    "interval_in_words",
     "interval_of",
+    "log_ticks",
     "looks",
     "mark_prediction",
     "new_axes",
@@ -57,6 +61,13 @@ SPARE += [Look("#ffa90e", "h", "--"), Look("#717581", "<", ":"), Look("#a96b59",
 SPARE += [Look("#94a4a2", "P", "-."), Look("#bd1f01", "8", "--")]
 INK, FAINT = "#2b2e33", "#6b6f78"  # text and secondary text; both have a contrast above 4.5 on white
 MEASURED, PREDICTED, BAR = "#3f90da", "#832db6", "#bd1f01"
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "area under the ROC curve",
+    "log_loss": "log-loss (nats)",
+    "calibration_error": "calibration error",
+}
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
@@ -222,6 +233,12 @@ def interval_of(scores: Scores) -> tuple[float, float]:
     return scores.interval() if scores.n > 1 else (scores.mean, scores.mean)
 
 
+def interval_in_words(scores: Scores) -> str:
+    """The mean and its interval, signed, as differences are written."""
+    low, high = interval_of(scores)
+    return f"{scores.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def draw_interval(ax: Axes, at: float, scores: Scores, look: Look, *, horizontal: bool = False) -> None:
     """Draw the mean and its interval at a place on the other axis."""
     low, high = interval_of(scores)
@@ -240,6 +257,16 @@ def note_on_seeds(scores: Iterable[Scores]) -> str:
         return "a single seed, no interval"
     counts = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     return f"mean and 95 % interval, n = {counts} seeds"
+
+
+def log_ticks(ax: Axes, values: Sequence[float]) -> None:
+    """Put ticks on a logarithmic x axis where the data are, in plain digits, as far as there is room."""
+    kept: list[float] = []
+    for value in values:
+        if not kept or math.log10(value / kept[-1]) > 0.07 * math.log10(values[-1] / values[0]):
+            kept.append(value)
+    ax.set_xticks(kept, [f"{value:,g}" if value < 1e6 else f"{value:.2g}" for value in kept])
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _beside(ax: Axes, drawn: tuple[float, ...], y: float, text: str, limits: tuple[float, float]) -> None:

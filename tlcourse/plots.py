@@ -18,10 +18,13 @@ from tlcourse.figures import (
     FAINT,
     INK,
     MEASURED,
+    METRICS,
     STYLE,
     Look,
     draw_interval,
+    interval_in_words,
     interval_of,
+    log_ticks,
     looks,
     mark_prediction,
     new_axes,
@@ -46,15 +49,6 @@ __all__ = [
     "show",
     "training_curves",
 ]
-
-
-METRICS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "auc": "area under the ROC curve",
-    "log_loss": "log-loss (nats)",
-    "calibration_error": "calibration error",
-}
 
 
 def learning_curve(
@@ -127,7 +121,7 @@ def differences(
     ax.set_ylim(len(scores) - 0.45, -0.55)
     ax.set_xlabel(f"{label}; dots are seeds, {note_on_seeds(scores.values())}")
     right = ax.secondary_yaxis("right")
-    right.set_yticks(range(len(scores)), [_in_words(values) for values in scores.values()])
+    right.set_yticks(range(len(scores)), [interval_in_words(values) for values in scores.values()])
     right.tick_params(length=0, labelcolor=INK)
     right.spines[:].set_visible(False)
     ax.grid(axis="y", visible=False)
@@ -302,7 +296,9 @@ def training_curves(
         If a history has no such metric.
     """
     if axes is None:
-        axes = Figure(figsize=(9, 3.6), dpi=100, layout="constrained").subplots(1, 2)
+        # Fixed margins, so that the axes stay where they are while a training chart is redrawn.
+        margins = {"left": 0.08, "right": 0.985, "bottom": 0.14, "top": 0.9, "wspace": 0.22}
+        axes = Figure(figsize=(9, 3.6), dpi=100).subplots(1, 2, gridspec_kw=margins)
     left, right = (new_axes(ax) for ax in axes)
     several = isinstance(histories, Mapping)
     histories = histories if several else {"training": histories}
@@ -315,7 +311,8 @@ def training_curves(
             valid = pen | {"linestyle": ":", "markerfacecolor": "white"} | ({} if several else {"color": BAR})
             losses = [scores["log_loss"] for scores in history.val]
             left.plot(history.epochs, losses, **valid, label=None if several else "validation")
-        right.plot(history.epochs, [scores[metric] for scores in history.val], **pen, label=name)
+        if history.val:
+            right.plot(history.epochs, [scores[metric] for scores in history.val], **pen, label=name)
     for ax in (left, right):
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_xlabel("epoch")
@@ -385,20 +382,11 @@ def _curves(curves, xlabel: str, metric: str, prediction, ax: Axes | None) -> Ax
         pen = {"color": look.colour, "marker": look.marker, "linestyle": look.line, "linewidth": 1.8, "markersize": 7}
         ax.errorbar(x, mean, spread, **pen, elinewidth=1.2, capsize=2.5, label=name)
     ax.set_xscale("log")
-    _log_ticks(ax, sorted({at for curve in curves.values() for at in curve}))
+    log_ticks(ax, sorted({at for curve in curves.values() for at in curve}))
     ax.set(xlabel=xlabel, ylabel=METRICS.get(metric, metric))
     ax.legend(frameon=False, title=note_on_seeds(score for curve in curves.values() for score in curve.values()))
     mark_prediction(ax, prediction)
     return ax
-
-
-def _log_ticks(ax: Axes, values: Sequence[float]) -> None:
-    kept: list[float] = []
-    for value in values:
-        if not kept or math.log10(value / kept[-1]) > 0.07 * math.log10(values[-1] / values[0]):
-            kept.append(value)
-    ax.set_xticks(kept, [f"{value:,g}" if value < 1e6 else f"{value:.2g}" for value in kept])
-    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -406,8 +394,3 @@ def _wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
     return centre - half, centre + half
-
-
-def _in_words(scores: Scores) -> str:
-    low, high = interval_of(scores)
-    return f"{scores.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
