@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets
+from traitlets import Unicode
 
 from tlcourse.figures import in_ipython, number_line, png
 from tlcourse.plots import training_curves
@@ -154,7 +155,7 @@ class Prediction:
         inside = self.interval[0] <= self.value <= self.interval[1]
         return f"{said}; measured {shown}: {off}, {'inside' if inside else 'outside'} the interval."
 
-    def picture(self, candidate: float | None = None) -> bytes:
+    def picture(self, candidate: float | None = None, *, titled: bool = True) -> bytes:
         """PNG of forecast and measurement on a line; a candidate is a forecast that is not committed yet."""
         ax = number_line(
             self.low,
@@ -165,9 +166,9 @@ class Prediction:
             interval=self.interval,
             label=self.unit,
         )
-        if self.measured is not None:
+        if titled and self.measured is not None:
             ax.set_title(self.verdict(), fontsize=10, loc="left")
-        elif self.value is None and candidate is None:
+        elif titled and self.value is None and candidate is None:
             ax.set_title("Your forecast goes here: run this cell, move the slider, commit.", fontsize=10, loc="left")
         return png(ax.figure)
 
@@ -296,6 +297,16 @@ class TrainingChart:
         return lambda: _display_static(self.picture(), text, alt=self.alt(), handle=handle)
 
 
+class _Picture(ipywidgets.Image):
+    """An image whose tooltip says what is drawn; it has no alternative text of its own.
+
+    The view of ipywidgets 8 looks for a description before it sets a tooltip, and fails where there is none.
+    """
+
+    description = Unicode("").tag(sync=True)
+    tooltip = Unicode("").tag(sync=True)
+
+
 def _prediction_box(prediction: Prediction) -> ipywidgets.Widget:
     slider = ipywidgets.FloatSlider(
         value=prediction.low + prediction.step * round((prediction.high - prediction.low) / prediction.step / 2),
@@ -307,7 +318,7 @@ def _prediction_box(prediction: Prediction) -> ipywidgets.Widget:
     )
     answer, status = ipywidgets.Label(layout=ipywidgets.Layout(width="120px")), ipywidgets.HTML()
     button = ipywidgets.Button(description="Commit", button_style="primary", layout=ipywidgets.Layout(width="120px"))
-    image = ipywidgets.Image(format="png", width=700, height=150)
+    image = _Picture(format="png", width=700, height=150)
 
     def redraw(*_) -> None:
         committed = prediction.value is not None
@@ -316,7 +327,7 @@ def _prediction_box(prediction: Prediction) -> ipywidgets.Widget:
         slider.disabled = button.disabled = committed
         button.description = "Committed" if committed else "Commit"
         answer.value = prediction._text(slider.value)
-        image.value = prediction.picture(slider.value)
+        image.value = prediction.picture(slider.value, titled=False)  # the status line below says it
         said = prediction.verdict() if committed else "Move the slider, then commit: it cannot be changed after."
         if prediction.unsaved:
             said += f" It could not be kept for the next session: {prediction.unsaved}"
@@ -335,7 +346,7 @@ def _chart_box(chart: TrainingChart) -> tuple[ipywidgets.Widget, Callable[[], No
     metric = ipywidgets.Dropdown(options=names, value=chart.metric, description="metric")
     log_scale = ipywidgets.Checkbox(value=chart.log_scale, description="logarithmic loss", indent=False)
     # One image whose bytes are replaced, of a fixed size: nothing flickers, nothing below it jumps.
-    image, status = ipywidgets.Image(format="png", width=900, height=360), ipywidgets.HTML()
+    image, status = _Picture(format="png", width=900, height=360), ipywidgets.HTML()
 
     def redraw(*_) -> None:
         chart.metric, chart.log_scale = metric.value, log_scale.value
