@@ -1,0 +1,61 @@
+"""Backbones and tasks that several test files share: loaded once, never changed by a test."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tlcourse.backbones import Backbone, ImagePreprocessing, load_backbone
+from tlcourse.data import load_task, make_task
+
+
+@pytest.fixture
+def one_thread():
+    """Tiny networks gain nothing from more, and threads that wait for each other on a busy machine cost much."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def lite0():
+    return load_backbone("efficientnet_lite0")
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    return load_backbone("minilm")
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone():
+    """Four stages with every kind of layer whose mode matters; small enough to train in milliseconds."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        stages = {
+            "stem": nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+            "block1": nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.ReLU(), nn.Dropout(0.2)),
+            "block10": nn.Sequential(nn.Conv2d(8, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(), nn.Dropout(0.2)),
+            "neck": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        }
+    grey = (0.5, 0.5, 0.5)
+    preprocessing = ImagePreprocessing(mean=grey, std=grey)
+    return Backbone("tiny", stages, feature_dim=12, preprocessing=preprocessing, pretrained=False).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_task():
+    """120 noisy images of two classes, one brighter than the other: 90 to train on."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    pixels = rng.normal(110 + 40 * labels[:, None, None, None], 40, size=(120, 1, 12, 12)).clip(0, 255)
+    return make_task(
+        "bright", torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(labels), class_names=("dark", "bright")
+    )
+
+
+@pytest.fixture(scope="session")
+def news():
+    """45 short articles of mixed length to train on."""
+    return load_task("news", labels=45, max_length=24)

@@ -1,0 +1,476 @@
+import errno
+import itertools
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tlcourse import training
+from tlcourse.backbones import attach_head
+from tlcourse.data import make_task, random_flips
+from tlcourse.plans import discriminative, feature_extraction, full_fine_tune, last_stages
+from tlcourse.training import train, warmup_cosine
+
+SCHEDULE = [  # step, steps in all, factor
+    (0, 100, 0.1),
+    (4, 100, 0.5),
+    (9, 100, 1.0),
+    (10, 100, 1.0),
+    (55, 100, 0.5),
+    (40, 100, 0.75),  # a third of the way down: (1 + cos 60 degrees) / 2
+    (70, 100, 0.25),
+    (100, 100, 0.0),
+    (0, 1, 1.0),
+    (0, 3, 1.0),
+    (2, 3, 0.5),
+]
+PLANS = {
+    "features": lambda model: feature_extraction(model, lr=0.3),
+    "last": lambda model: last_stages(model, 1, lr=1e-2),
+    "discriminative": lambda model: discriminative(model, lr=1e-2),
+    "full": lambda model: full_fine_tune(model, lr=1e-2),
+}
+FROZEN = {"features": ["stem", "block1", "block10", "neck"], "last": ["stem", "block1"]}
+BAD_ARGUMENTS = [  # options, error, words
+    ({"epochs": 0}, ValueError, "epochs=0: at least 1"),
+    ({"epochs": -1}, ValueError, "epochs=-1: at least 1"),
+    ({"batch_size": 0}, ValueError, "batch_size=0: at least 1"),
+    ({"head": "other"}, KeyError, "['bright']; 'other' was asked for"),
+    ({"device": "abacus"}, RuntimeError, "unknown device 'abacus'"),
+    ({"resume": "nowhere.pt"}, ValueError, "resume='nowhere.pt': there is no such checkpoint"),
+]
+OTHER_RUNS = [  # what differs, what the refusal must name
+    ({"epochs": 5}, "epochs: 4 there, 5 here"),
+    ({"seed": 1}, "seed: 0 there, 1 here"),
+    ({"batch_size": 16}, "batch_size: 32 there, 16 here"),
+    ({"plan": "last"}, "plan: "),
+    ({"labels": 40}, "samples: 90 there, 40 here"),
+    ({"name": "glowing"}, "task: bright there, glowing here"),
+]
+pytestmark = pytest.mark.usefixtures("one_thread")
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+class Stop(Exception):
+    """Stands for a kill: nothing in the library catches it."""
+
+
+@pytest.fixture
+def fresh(tiny_backbone, tiny_task):
+    return lambda: attach_head(tiny_backbone, tiny_task)
+
+
+@pytest.fixture
+def run(fresh, tiny_task):
+    """Train a new model on the CPU; what it returns is the model and its history."""
+
+    def trained(plan="full", *, task=None, **options):
+        model = fresh()
+        settings = {"epochs": 4, "device": "cpu", "progress": False} | options
+        return model, train(model, task or tiny_task, PLANS[plan](model), **settings)
+
+    return trained
+
+
+def stop_at(step, error):
+    """A penalty that raises at a step, counted from 0."""
+    steps = itertools.count()
+
+    def penalty(model, state, logits):
+        if next(steps) == step:
+            raise error
+        return logits.new_zeros(())
+
+    return penalty
+
+
+def same(first, second):
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize(("step", "total", "factor"), SCHEDULE)
+def test_rates_warm_up_and_fall_like_a_cosine(step, total, factor):
+    assert warmup_cosine(step, total) == pytest.approx(factor)
+
+
+def test_the_warm_up_has_the_stated_share():
+    factors = [warmup_cosine(step, 40, warmup=0.5) for step in range(40)]
+    assert factors[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
+    assert factors[20:] == sorted(factors[20:], reverse=True)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_loss_falls_and_the_record_is_whole(plan, run, tiny_task):
+    model, history = run(plan, epochs=8)
+    assert history.epochs == list(range(1, 9))
+    assert history.train_loss[-1] < history.train_loss[0] - 0.05
+    assert len(history.train_loss) == len(history.val) == len(history.lr) == len(history.seconds) == 8
+    assert all(seconds > 0 for seconds in history.seconds)
+    assert set(history.val[0]) == {"accuracy", "balanced_accuracy", "auc", "log_loss", "calibration_error"}
+    assert not model.training
+    last = training.metrics(tiny_task.val.labels, model(tiny_task.val.inputs).softmax(1).detach())
+    assert history.val[-1] == pytest.approx(last, abs=1e-5)
+
+
+def test_it_is_the_loop_that_one_writes_by_hand(fresh, run, tiny_task):
+    """AdamW, cross-entropy, batches of equal size from the seed's order, warm-up and cosine: the same weights."""
+    model, losses = fresh(), []
+    split = tiny_task.train
+    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.dim() == 1]
+    optimizer = torch.optim.AdamW([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}], lr=1e-2)
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)  # dropout
+    steps = 4 * math.ceil(len(split) / 32)
+    step = 0
+    for _ in range(4):
+        model.train()
+        total = 0.0
+        for index in torch.randperm(len(split), generator=generator).tensor_split(math.ceil(len(split) / 32)):
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-2 * warmup_cosine(step, steps)
+            loss = F.cross_entropy(model(split.inputs[index]), split.labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(index)
+            step += 1
+        losses.append(total / len(split))
+    trained, history = run("full")
+    assert history.train_loss == pytest.approx(losses, abs=1e-6)
+    for key, value in trained.state_dict().items():
+        assert torch.allclose(value, model.state_dict()[key], atol=1e-5)  # sums in another order
+
+
+@pytest.mark.parametrize("plan", ["last", "full"])
+def test_one_seed_gives_the_same_bits(plan, run):
+    first, again, other = run(plan, seed=3), run(plan, seed=3), run(plan, seed=4)
+    assert same(first[0], again[0])
+    assert first[1].train_loss == again[1].train_loss
+    assert first[1].train_loss != other[1].train_loss
+
+
+@pytest.mark.parametrize("ends", ["well", "by an error"])
+def test_the_global_random_state_is_as_before(ends, run):
+    random.seed(5)
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    if ends == "well":
+        run()
+    else:
+        with pytest.raises(Stop):
+            run(penalties=(stop_at(2, Stop()),))
+    assert random.getstate() == states[0]
+    assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("plan", FROZEN)
+def test_what_is_frozen_is_bit_identical_whoever_calls_train(plan, cache, fresh, tiny_task):
+    model = fresh()
+    before = {name: {k: v.clone() for k, v in stage.state_dict().items()} for name, stage in model.stages.items()}
+    model.train()
+    train(model, tiny_task, PLANS[plan](model), epochs=2, cache=cache, device="cpu", progress=False)
+    model.train()
+    with torch.no_grad():
+        model(tiny_task.train.inputs)  # whoever goes on by hand does not move the statistics either
+    for name, stage in model.stages.items():
+        equal = [torch.equal(value, before[name][key]) for key, value in stage.state_dict().items()]
+        assert all(equal) if name in FROZEN[plan] else not any(equal[:2])
+
+
+def test_real_networks_keep_their_frozen_stages(lite0):
+    images = torch.randint(0, 256, (24, 1, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    task = make_task("cells", images, torch.arange(24) % 2, class_names=("a", "b"))
+    model = attach_head(lite0, task).train()
+    train(model, task, last_stages(model, 1, lr=1e-2), epochs=1, cache=False, device="cpu", progress=False)
+    before, after = lite0.state_dict(), model.backbone.state_dict()
+    moved = {key.split(".")[1] for key in before if not torch.equal(before[key], after[key])}
+    assert moved == {"neck"}
+
+
+def test_what_is_frozen_has_neither_gradient_nor_optimiser_state(fresh, tiny_task, monkeypatch):
+    made = []
+    original = torch.optim.AdamW
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *args: made.append(original(*args)) or made[0])
+    model = fresh()
+    train(model, tiny_task, PLANS["last"](model), epochs=1, device="cpu", progress=False)
+    for name, stage in model.stages.items():
+        for parameter in stage.parameters():
+            assert (parameter.grad is not None) is (name in ("block10", "head"))
+            assert (parameter in made[0].state) is (name in ("block10", "head"))
+
+
+def test_the_optimiser_holds_the_rates_of_the_plan_at_every_step(run, monkeypatch, fresh):
+    rates, original = [], torch.optim.AdamW.step
+
+    def step(self, *args, **options):
+        rates.append({group["stage"]: group["lr"] for group in self.param_groups})
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    _, history = run("discriminative", epochs=4)
+    base = {"stem": 1e-2 / 2.6**3, "block1": 1e-2 / 2.6**2, "block10": 1e-2 / 2.6, "head": 1e-2}
+    assert len(rates) == 12
+    for number, row in enumerate(rates):
+        assert row == pytest.approx({stage: rate * warmup_cosine(number, 12) for stage, rate in base.items()})
+    assert history.lr == rates[2::3]
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 32, 90, 500])
+def test_an_epoch_takes_every_sample_once_in_batches_of_even_size(batch_size):
+    images = torch.arange(100, dtype=torch.uint8).view(100, 1, 1, 1).expand(100, 1, 4, 4).contiguous()
+    task = make_task("numbered", images, torch.arange(100) % 2, class_names=("a", "b"))
+    seen = []
+
+    def watch(batch, generator):
+        seen.append(batch[:, 0, 0, 0].tolist())
+        return batch
+
+    model = attach_head(_flat(), task)
+    train(model, task, full_fine_tune(model), epochs=2, batch_size=batch_size, augment=watch, progress=False)
+    half = math.ceil(len(task.train) / batch_size)
+    numbers = sorted(task.train.inputs[:, 0, 0, 0].tolist())
+    epochs = [list(itertools.chain(*part)) for part in (seen[:half], seen[half:])]
+    assert len(seen) == 2 * half
+    assert sorted(epochs[0]) == sorted(epochs[1]) == numbers
+    assert epochs[0] != epochs[1] != numbers
+    sizes = {len(batch) for batch in seen}
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def _flat():
+    from tlcourse.backbones import Backbone, ImagePreprocessing
+
+    stages = {"only": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 4))}
+    grey = ImagePreprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
+    return Backbone("flat", stages, feature_dim=4, preprocessing=grey, pretrained=False)
+
+
+def test_augmentation_draws_from_the_seed_alone(run):
+    first, again = run(augment=random_flips, seed=2), run(augment=random_flips, seed=2)
+    assert same(first[0], again[0])
+    assert not same(first[0], run(seed=2)[0])
+
+
+def test_a_penalty_sees_the_state_and_the_logits_and_moves_the_weights(run, tiny_task):
+    seen = set()
+
+    def shrink(model, state, logits):
+        seen.add((tuple(state.shape[1:]), tuple(logits.shape[1:])))
+        return 10 * model.heads["bright"].weight.square().sum()
+
+    plain, shrunk = run("last", epochs=12), run("last", epochs=12, penalties=(shrink,))
+    assert seen == {((8, 6, 6), (2,))}  # what enters block10
+    norms = [model.heads["bright"].weight.norm().item() for model, _ in (plain, shrunk)]
+    assert norms[1] < 0.5 * norms[0]
+
+
+@pytest.mark.parametrize(("options", "error", "words"), BAD_ARGUMENTS)
+def test_bad_arguments_are_named(options, error, words, run):
+    with pytest.raises(error) as raised:
+        run(**options)
+    assert words in str(raised.value)
+
+
+def test_a_request_for_cuda_without_cuda_is_a_clear_error(run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="'cuda' was asked for, but PyTorch"):
+        run(device="cuda")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run(value, run, tmp_path):
+    def explode(model, state, logits):
+        return logits.sum() * value
+
+    with pytest.raises(FloatingPointError, match=r"in epoch 1: lower the rates of plan 'full fine-tuning'"):
+        run(penalties=(explode,), checkpoint=tmp_path / "run.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_watcher_is_called_after_each_epoch(run):
+    lengths = []
+    run(progress=lambda history: lengths.append((len(history.epochs), len(history.val))))
+    assert lengths == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("variable", "progress", "shown"), [("1", True, True), ("0", True, False), ("1", False, False)]
+)
+def test_the_progress_bar_is_shown_where_it_is_wanted(variable, progress, shown, run, monkeypatch, capsys):
+    monkeypatch.setenv("TLCOURSE_PROGRESS", variable)
+    run(progress=progress)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ("full fine-tuning" in err) is shown
+
+
+@pytest.mark.parametrize("plan", ["last", "full"])
+@pytest.mark.parametrize("killed_at", [3, 4, 8, 11])  # 3 steps an epoch: at the edge, in the middle, at the last step
+def test_a_killed_run_resumes_to_the_same_weights(killed_at, plan, run, tmp_path):
+    whole, history = run(plan)
+    with pytest.raises(Stop):
+        run(plan, checkpoint=tmp_path / "run.pt", penalties=(stop_at(killed_at, Stop()),))
+    resumed, went_on = run(plan, resume=tmp_path / "run.pt", checkpoint=tmp_path / "run.pt")
+    assert same(whole, resumed)
+    assert (went_on.epochs, went_on.train_loss, went_on.val, went_on.lr) == (
+        history.epochs,
+        history.train_loss,
+        history.val,
+        history.lr,
+    )
+
+
+def test_augmented_runs_resume_too(run, tmp_path):
+    whole, _ = run(augment=random_flips)
+    with pytest.raises(Stop):
+        run(augment=random_flips, checkpoint=tmp_path / "run.pt", penalties=(stop_at(7, Stop()),))
+    assert same(whole, run(augment=random_flips, resume=tmp_path / "run.pt")[0])
+
+
+def test_a_finished_run_resumes_to_itself(run, tmp_path):
+    whole, history = run(checkpoint=tmp_path / "run.pt")
+    again, same_history = run(resume=tmp_path / "run.pt")
+    assert same(whole, again)
+    assert same_history.train_loss == history.train_loss
+
+
+@pytest.mark.parametrize(("difference", "words"), OTHER_RUNS)
+def test_the_checkpoint_of_another_run_is_refused(difference, words, run, tiny_task, tmp_path):
+    run(checkpoint=tmp_path / "run.pt")
+    task = None
+    if {"labels", "name"} & difference.keys():
+        parts = (tiny_task.train, tiny_task.val, tiny_task.test)
+        inputs, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("inputs", "labels"))
+        task = make_task(
+            difference.get("name", "bright"), inputs, labels, class_names="ab", labels=difference.get("labels")
+        )
+    options = {key: value for key, value in difference.items() if key not in ("labels", "name")}
+    with pytest.raises(ValueError) as error:
+        run(task=task, resume=tmp_path / "run.pt", **({"head": "bright"} if task else {}), **options)
+    assert "is of another run" in str(error.value)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_refused(share, run, tmp_path):
+    run(checkpoint=tmp_path / "run.pt")
+    data = (tmp_path / "run.pt").read_bytes()
+    (tmp_path / "run.pt").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ValueError, match="is not a checkpoint"):
+        run(resume=tmp_path / "run.pt")
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(run, tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (tmp_path.joinpath("harm").touch, ())
+
+    torch.save({"run": Harmful()}, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="is not a checkpoint"):
+        run(resume=tmp_path / "run.pt")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("file write failed")])
+def test_a_full_disk_leaves_the_checkpoint_before_it(error, run, tmp_path, monkeypatch):
+    whole, _ = run()
+    saves, save = itertools.count(), torch.save
+
+    def full(stored, path):
+        if next(saves) < 2:
+            return save(stored, path)
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="could not be written.*the one before it is intact"):
+        run(checkpoint=tmp_path / "run.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+    monkeypatch.setattr(torch, "save", save)
+    assert same(run(resume=tmp_path / "run.pt")[0], whole)
+
+
+def test_an_interrupt_says_where_it_is_and_how_to_go_on(run, tmp_path):
+    whole, _ = run()
+    checkpoint = tmp_path / "run.pt"
+    with pytest.raises(KeyboardInterrupt) as error:
+        run(checkpoint=checkpoint, penalties=(stop_at(7, KeyboardInterrupt()),))
+    assert str(error.value) == (
+        f"stopped in epoch 3 of 4, after step 7 of 12; resume={str(checkpoint)!r} goes on after epoch 2"
+    )
+    assert same(run(resume=checkpoint)[0], whole)
+
+
+@pytest.mark.parametrize("checkpoint", [None, "run.pt"])
+def test_an_interrupt_before_there_is_a_checkpoint_says_so(checkpoint, fresh, tiny_task, tmp_path):
+    model = fresh().train()
+    path = checkpoint and tmp_path / checkpoint
+    with pytest.raises(KeyboardInterrupt, match=r"epoch 1 of 4, after step 1 of 12; give checkpoint="):
+        train(
+            model,
+            tiny_task,
+            PLANS["full"](model),
+            epochs=4,
+            checkpoint=path,
+            penalties=(stop_at(1, KeyboardInterrupt()),),
+            device="cpu",
+            progress=False,
+        )
+    assert not model.training
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("plan", ["last", "full"])
+def test_a_gpu_gives_what_the_cpu_gives(plan, run, monkeypatch):
+    """In float32 to 2e-2: sums in another order, over twelve steps of AdamW; dropout off, whose draws differ."""
+    from contextlib import nullcontext
+
+    monkeypatch.setattr(training, "autocast", lambda device: nullcontext())
+    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
+    losses = [run(plan, device=device)[1].train_loss for device in ("cpu", "cuda")]
+    assert losses[1] == pytest.approx(losses[0], abs=2e-2)
+
+
+@pytest.mark.gpu
+@GPU
+def test_a_gpu_trains_in_bfloat16_where_it_computes_in_it(run):
+    kinds = set()
+
+    def watch(model, state, logits):
+        kinds.add(logits.dtype)
+        return logits.new_zeros(())
+
+    model, history = run(penalties=(watch,), device="cuda", epochs=8)
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    assert kinds == {torch.bfloat16 if native else torch.float32}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert history.train_loss[-1] < history.train_loss[0] - 0.05
+
+
+@pytest.mark.gpu
+@GPU
+def test_the_cache_gives_the_same_losses_on_a_gpu(run, monkeypatch):
+    from contextlib import nullcontext
+
+    monkeypatch.setattr(training, "autocast", lambda device: nullcontext())
+    losses = [run("last", device="cuda", cache=cache)[1].train_loss for cache in (True, False)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)  # cuDNN may choose another algorithm for another batch
+
+
+@pytest.mark.gpu
+@GPU
+def test_a_killed_run_resumes_on_a_gpu(run, tmp_path):
+    whole, history = run(device="cuda")
+    with pytest.raises(Stop):
+        run(device="cuda", checkpoint=tmp_path / "run.pt", penalties=(stop_at(7, Stop()),))
+    _, went_on = run(device="cuda", resume=tmp_path / "run.pt")
+    assert went_on.train_loss == pytest.approx(history.train_loss, abs=1e-3)  # atomic additions have no fixed order
