@@ -12,7 +12,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 CLEAN := TLCOURSE_PROGRESS=0 TLCOURSE_HOME="$$(mktemp -d)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab doctor test test-fast lint build lessons experiments claims
+.PHONY: help setup lab doctor test test-fast lint build lessons stability bench experiments claims
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,18 +34,25 @@ lint: setup ## style and errors, without running anything
 
 test: lint ## everything: style, notebooks up to date, all tests, every notebook executed and compared
 	$(PY) -m tools.build --check
-	$(PY) -m pytest -m "not gpu" --durations=15
+	$(PY) -m pytest --durations=15
 	$(CLEAN) $(PY) -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 	  --durations=15 notebooks
 
 test-fast: setup ## the tests without notebooks, browsers and installations (at most 5 minutes)
-	$(PY) -m pytest -m "not gpu and not slow" --durations=15
+	$(PY) -m pytest -m "not slow" --durations=15
 
 build: setup ## make the notebooks that are stale from sources/ (LESSON=03 for one)
 	$(PY) -m tools.build $(LESSON)
 
 lessons: setup ## execute all lessons headless, with a time a lesson (LESSON=03 for one)
 	$(PY) -m tools.lessons $(LESSON)
+
+stability: setup ## record the verdicts on one thread and without vector instructions (LESSON=03 for one)
+	$(PY) -m tools.lessons --record-stability $(LESSON)
+
+bench: setup ## the benchmarks: the cache's speed, the loop's overhead (run them on an idle machine)
+	$(PY) benchmarks/cache.py
+	$(PY) benchmarks/loop.py
 
 experiments: setup ## make the kept results; resumes, and may take hours (NAME=... for one)
 	$(PY) -m tlcourse experiments $(NAME)
