@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tlcourse.backbones import Backbone, ImagePreprocessing, load_backbone
-from tlcourse.data import load_task, make_task
+from tlcourse.data import make_task
 
 
 @pytest.fixture
@@ -56,6 +56,12 @@ def tiny_task():
 
 
 @pytest.fixture(scope="session")
-def news():
-    """45 short articles of mixed length to train on."""
-    return load_task("news", labels=45, max_length=24)
+def lines(minilm):
+    """60 lines of 2 to 20 words about sport or money: 46 to train on."""
+    rng = np.random.default_rng(0)
+    words = (("goal", "match", "team", "coach", "win"), ("bank", "shares", "profit", "rates", "debt"))
+    labels = np.arange(60) % 2
+    texts = [" ".join(rng.choice(words[label], size=rng.integers(2, 21))) for label in labels]
+    tokens = minilm.preprocessing.tokenize(texts, max_length=32)
+    names = ("sport", "money")
+    return make_task("lines", tokens, torch.from_numpy(labels), class_names=names, preprocessing_name="minilm")

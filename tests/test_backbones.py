@@ -200,16 +200,16 @@ def test_a_model_is_a_copy_with_a_head_of_its_own_seed(tiny_backbone, tiny_task)
     assert list(first.stages) == ["stem", "block1", "block10", "neck", "head"]
 
 
-def test_tasks_and_backbones_that_do_not_fit_are_refused(tiny_backbone, minilm, tiny_task, news):
+def test_tasks_and_backbones_that_do_not_fit_are_refused(tiny_backbone, minilm, tiny_task, lines):
     with pytest.raises(ValueError, match="'bright' holds images, but backbone 'minilm' reads texts"):
         attach_head(minilm, tiny_task)
-    with pytest.raises(ValueError, match="'news' holds texts, but backbone 'tiny' reads images"):
-        attach_head(tiny_backbone, news)
+    with pytest.raises(ValueError, match="'lines' holds texts, but backbone 'tiny' reads images"):
+        attach_head(tiny_backbone, lines)
     foreign = copy.copy(minilm)
     foreign.name, foreign.preprocessing = "bert", copy.copy(minilm.preprocessing)
     object.__setattr__(foreign.preprocessing, "name", "bert")
     with pytest.raises(ValueError, match=r"tokenised for 'minilm', but backbone 'bert' reads 'bert'"):
-        attach_head(foreign, news)
+        attach_head(foreign, lines)
 
 
 def test_heads_are_found_by_name(tiny_backbone, tiny_task):
@@ -242,14 +242,14 @@ def test_frozen_stages_stay_in_eval_mode_whoever_calls_train(tiny_backbone, tiny
     assert model.eval().training is False
 
 
-def test_a_model_runs_where_there_is_no_data(monkeypatch, tiny_backbone, tiny_task, minilm, news):
+def test_a_model_runs_where_there_is_no_data(monkeypatch, tiny_backbone, tiny_task, minilm, lines):
     """On the meta device any tensor that stays behind, on a device written into the code, is an error."""
     from transformers import masking_utils
 
     # A short cut of transformers where no text is padded: it looks at the values of the mask.
     monkeypatch.setattr(masking_utils, "_ignore_bidirectional_mask_sdpa", lambda *args, **options: False)
     meta = torch.device("meta")
-    for backbone, task in ((tiny_backbone, tiny_task), (minilm, news)):
+    for backbone, task in ((tiny_backbone, tiny_task), (minilm, lines)):
         model = Model(copy.deepcopy(backbone).to(meta))
         model.add_head(task.name, len(task.class_names))
         model.to(meta)

@@ -109,9 +109,9 @@ def test_evaluate_measures_the_model_in_eval_mode_and_leaves_it_as_it_was(tiny_b
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
-def test_the_batch_size_changes_nothing(batch_size, minilm, news):
-    model = attach_head(minilm, news)
-    few = news.val.inputs[0:9]
+def test_the_batch_size_changes_nothing(batch_size, minilm, lines):
+    model = attach_head(minilm, lines)
+    few = lines.test.inputs[0:9]
     whole = predict_probabilities(model, few, batch_size=9)
     assert torch.allclose(predict_probabilities(model, few, batch_size=batch_size), whole, atol=1e-5)
 

@@ -29,7 +29,7 @@ SCHEDULE = [  # step, steps in all, factor
 ]
 PLANS = {
     "features": lambda model: feature_extraction(model, lr=0.3),
-    "last": lambda model: last_stages(model, 1, lr=1e-2),
+    "last": lambda model: last_stages(model, 1, lr=1e-2, head_lr=1e-2),
     "discriminative": lambda model: discriminative(model, lr=1e-2),
     "full": lambda model: full_fine_tune(model, lr=1e-2),
 }
