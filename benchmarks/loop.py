@@ -1,8 +1,8 @@
 """What `train()` costs over the same steps in bare PyTorch.
 
 The same batches, schedule and optimiser, once through `train()` and once as a loop without a record. The bars: at most
-3 % where a step takes 10 ms or more, at most 40 microseconds a step elsewhere. Both sides run by turns, and the quickest
-round of each is compared: what else runs on the machine only ever adds.
+3 % where a step takes 10 ms or more, at most 40 microseconds a step elsewhere. Both sides run by turns, and the
+quickest round of each is compared: what else runs on the machine only ever adds.
 
     python benchmarks/loop.py
 """
