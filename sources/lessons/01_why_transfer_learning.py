@@ -229,11 +229,15 @@ at_200.reveal(auc("from scratch", 200).mean, auc("from scratch", 200).interval()
 
 # %%
 few = auc("full fine-tuning", 200) - auc("from scratch", 200)
-claim("With 200 labels, full fine-tuning beats from scratch by more than 0.03 AUC", few, above=0.03)
+worth = claim("With 200 labels, full fine-tuning beats from scratch by more than 0.03 AUC", few, above=0.03)
 
 # %% [markdown]
 # The two runs behind each difference saw the same images in the same order for the same number of steps. What differs
-# is where the weights began, and nothing else. The gap is what the beginning is worth: {{ f"{few.mean:.2f}" }} AUC.
+# is where the weights began, and nothing else. The gap is what the beginning is worth: {{ f"{few.mean:.2f}" }} AUC on
+# average, and from {{ f"{min(few.values):.2f}" }} to {{ f"{max(few.values):.2f}" }} over the seeds. {{ "" if
+# worth.found == "supported" else "That it pays is not in doubt, but the bar was set at more than that: the interval
+# reaches below `0.03`, so these seeds cannot rule out that the worth is smaller than we claimed. That is what
+# *inconclusive* means, and we leave it standing." }}
 #
 # ## Is it the weights, or only the architecture?
 #
@@ -243,12 +247,16 @@ claim("With 200 labels, full fine-tuning beats from scratch by more than 0.03 AU
 
 # %%
 weights = auc("probe", 1000) - auc("random features", 1000)
-claim("With 1,000 labels, a probe on pre-trained features beats one on random features", weights, above=0.03)
+learnt_weights = claim(
+    "With 1,000 labels, a probe on pre-trained features beats one on random features", weights, above=0.03
+)
 
 # %% [markdown]
 # Random features are far better than a coin: {{ f"{auc('random features', 1000).mean:.2f}" }} at 1,000 labels, against
 # {{ f"{auc('from scratch', 1000).mean:.2f}" }} for the same network trained whole. The architecture does carry
-# something. But learnt weights add {{ f"{weights.mean:.2f}" }} on top, and no training on cells took place to get it.
+# something, and we shall see below what. Learnt weights add {{ signed(weights) }} on top, and no training on cells took
+# place to get it. {{ "" if learnt_weights.found == "supported" else "The whole interval lies above zero, so the weights
+# do help; it does not lie above the bar, so by how much remains open." }}
 #
 # ## Labels saved
 #
@@ -291,11 +299,11 @@ plots.show(
 
 # %% [markdown]
 # The dotted line is the score of the probe with 200 labels. Labels that the network needs from scratch to get there,
-# one number a seed: **{{ in_words }}**.
+# one answer a seed: **{{ "more than 2,000, in every seed" if not any(matched) else in_words }}**.
 #
-# Where a curve ends before it gets there, the number is only a bound, and that is why we do not print a mean. The claim
-# that we can test needs no interpolation, for it compares two points that were measured: fine-tuning with 200 labels
-# against from scratch with five times as many.
+# Where a curve ends before it gets there, the answer is only a bound, and no mean can be taken. The claim that we can
+# test needs no interpolation, for it compares two points that were measured: fine-tuning with 200 labels against from
+# scratch with five times as many.
 
 # %%
 fewer = auc("full fine-tuning", 200) - auc("from scratch", 1000)
@@ -356,17 +364,23 @@ plots.show(
 
 # %%
 closing = gaps["200 labels"] - gaps["2,000 labels"]
-claim("The gap between fine-tuning and from scratch is smaller at 2,000 labels than at 200", closing, above=0.0)
+shrinks = claim(
+    "The gap between fine-tuning and from scratch is smaller at 2,000 labels than at 200", closing, above=0.0
+)
 
 # %% [markdown]
 # The gap is {{ f"{gaps['200 labels'].mean:.2f}" }} at 200 labels and {{ f"{gaps['2,000 labels'].mean:.2f}" }} at 2,000.
 # From scratch had {{ f"{auc('from scratch', 1000).mean:.2f}" }} with 1,000 labels and
-# {{ f"{auc('from scratch', 2000).mean:.2f}" }} with twice as many. Why did twice the labels do so little?
+# {{ f"{auc('from scratch', 2000).mean:.2f}" }} with twice as many. {{ "The gap did shrink." if shrinks.found ==
+# "supported" else "We predicted a smaller gap, and did not find one: the interval holds zero." }} Why did twice the
+# labels do so little?
 #
-# Because the computing stayed the same. About 4,000 images are twenty passes over 200 labels, but only two over 2,000.
-# To learn from more cells, a network from scratch must also be trained for longer: labels and computing have to grow
-# together. Our figure lets only one of them grow. So it can say how much pre-training is worth *at this budget*, and it
-# cannot say where the curves would meet. We will not draw them on to find out.
+# One reason is the budget. About 4,000 images are twenty passes over 200 labels, but only two over 2,000. And the
+# section before showed what computing does: at the same 1,000 labels, twice the passes took from scratch from
+# {{ f"{auc('from scratch', 1000).mean:.2f}" }} to {{ f"{eight.mean:.2f}" }}. To learn from more cells, a network from
+# scratch must also be trained for longer. Our figure lets labels grow and computing not. So it can say how much
+# pre-training is worth *at this budget*, and it cannot say where the curves would meet. We will not draw them on to
+# find out.
 #
 # ## Frozen or moving?
 #
@@ -376,16 +390,17 @@ claim("The gap between fine-tuning and from scratch is smaller at 2,000 labels t
 
 # %%
 scarce = auc("probe", 25) - auc("full fine-tuning", 25)
-claim("With 25 labels, the probe beats full fine-tuning", scarce, above=0.0)
+frozen = claim("With 25 labels, the probe beats full fine-tuning", scarce, above=0.0)
 
 # %%
 plenty = auc("full fine-tuning", 1000) - auc("probe", 1000)
-claim("With 1,000 labels, full fine-tuning beats the probe", plenty, above=0.0)
+moving = claim("With 1,000 labels, full fine-tuning beats the probe", plenty, above=0.0)
 
 # %% [markdown]
-# With 25 labels the probe is ahead by {{ signed(scarce) }}, with 1,000 labels fine-tuning by {{ signed(plenty) }}.
-# Where such an interval holds zero, five seeds cannot tell the two apart, and the honest answer to "which is better?"
-# is "we do not know". Look at 2,000 labels, too: there fine-tuning has
+# With 25 labels, probe minus fine-tuning is {{ signed(scarce) }}; with 1,000, fine-tuning minus probe is
+# {{ signed(plenty) }}. {{ "Both predictions held." if frozen.found == moving.found == "supported" else "Where such an
+# interval holds zero, the seeds that we ran cannot tell the two apart. Then the honest answer to *which is better?* is
+# *we do not know*, however plausible the prediction was." }} Look at 2,000 labels, too: there fine-tuning has
 # {{ f"{auc('full fine-tuning', 2000).mean:.2f}" }} and the probe {{ f"{auc('probe', 2000).mean:.2f}" }}. Two passes are
 # short for a network whose every weight may move, and plenty for a probe, which is always trained to the end.
 #
@@ -460,23 +475,26 @@ def check(strategy, labels):
 # {{ check("probe", 1000) }}
 # {{ check("full fine-tuning", 1000) }}
 #
-# Fine cracks are thinner than a pixel at 64 px, so larger pictures have more to show. The probe gains from them at each
-# size. Whatever else you take from this lesson, do not take a score without its resolution.
+# Fine cracks are thinner than a pixel at 64 px, so larger pictures have more to show, and the scores are higher.
+# Whatever else you take from this lesson, do not take a score without its resolution. {{ "Where a row says *missed*,
+# remember what the pilot was: a single seed, on another test split. Lesson 00 showed what a single seed is worth." if
+# any("missed" in check(*setting) for setting in PILOT) else "" }}
 
 # %% [markdown]
 # ## The baseline that nobody asked for
 #
 # Back to the left edge of the learning curves. With 25 labels, *random features*, a network that has learnt nothing,
-# has {{ shown(auc("random features", 25)) }}. The probe on ImageNet's weights has {{ shown(auc("probe", 25)) }}, and
-# full fine-tuning {{ shown(auc("full fine-tuning", 25)) }}. How can nothing win?
+# has {{ shown(auc("random features", 25)) }}. The probe on ImageNet's weights has {{ shown(auc("probe", 25)) }}, full
+# fine-tuning {{ shown(auc("full fine-tuning", 25)) }}. At 50 labels it is much the same. Why is knowledge no better
+# than none?
 #
 # One guess: what passes through a random network best is how *bright* the picture was, and a broken cell glows less. So
 # here is a rival with no network, no training and no labels. All it needs is that one piece of knowledge: *the darker,
 # the more defective*.
 #
 # We had not planned this. The figure made us wonder, and a look at a few seeds said that darkness does well. What you
-# found by looking at data, you must not test on the same data. So we take ten seeds that no run above has used, 5 to
-# 14, and predict, before running them: with 25 labels, darkness beats the probe.
+# found by looking at data, you must not test on the same data. So we take ten seeds that no run above has used, 10 to
+# 19, and predict, before running them: with 25 labels, darkness beats the probe.
 
 # %%
 pretrained = load_backbone("efficientnet_lite0")
@@ -499,7 +517,7 @@ def with_25_labels(seed):
     return scores
 
 
-fresh = over_seeds(with_25_labels, range(5, 15))
+fresh = over_seeds(with_25_labels, range(10, 20))
 alike = {name: fresh.pop(f"{name} and darkness") for name in ("random features", "probe")}
 
 # %%
@@ -607,9 +625,9 @@ claim(
 # %% [markdown] tags=["cited"]
 # ## What to take away
 #
-# - With 200 labels, the start was worth more than five times the labels, and more than eight times the computing.
-# - It is the learnt weights that help, and not only the architecture, even on images that look nothing like the
-#   source's.
+# - Pre-training buys labels: with it, 200 beat 1,000 without. And it buys computing: with it, one pass beat eight
+#   without.
+# - The learnt weights help, and not only the architecture, even on images that look nothing like the source's.
 # - With very few labels nothing may be worth training. Measure the dumbest baseline first.
 # - A gap between strategies is a number *at a budget*. Labels without computing do little for a network from scratch.
 #
