@@ -27,7 +27,19 @@ SIDEWAYS = [
 ]
 
 # At 96 px: what the course's design expects, which the mean reaches or the interval holds.
-DESIGN = [("probe", 50, 0.73), ("probe", 200, 0.80), ("probe", 1000, 0.87), ("full fine-tuning", 1000, 0.905)]
+DESIGN = [
+    ("probe", 50, 0.73),
+    ("probe", 200, 0.80),
+    ("probe", 1000, 0.87),
+    pytest.param(
+        "full fine-tuning",
+        1000,
+        0.905,
+        marks=pytest.mark.xfail(
+            strict=True, reason="measured 0.881 [0.866, 0.897] over 5 seeds: the bar is missed, and the lesson says so"
+        ),
+    ),
+]
 
 
 @pytest.fixture(scope="module")
