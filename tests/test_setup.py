@@ -175,7 +175,8 @@ def test_only_the_standard_library_is_imported():
 def test_help_names_every_target():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (phony,) = [line for line in makefile.splitlines() if line.startswith(".PHONY:")]
-    printed = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--no-print-directory", "help"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert sorted(line.split()[1] for line in printed.splitlines()) == sorted(phony.split()[1:])
 
 
