@@ -190,7 +190,7 @@ def test_excluded_cells_are_listed_with_a_reason():
 def test_at_most_a_third_of_a_lessons_claims_is_inconclusive(path, request):
     if path.stem in NEEDS_SEEDS:
         request.applymarker(pytest.mark.xfail(strict=True, reason=NEEDS_SEEDS[path.stem]))
-    verdicts = [row["found"] for row in read_claims(ROOT / "notebooks") if row["lesson"] == path.stem[:2]]
+    verdicts = [row["found"] for row in read_claims(ROOT / "notebooks") if row["lesson"] == path.stem]
     assert verdicts, "a lesson without a claim"
     assert verdicts.count("inconclusive") * 3 <= len(verdicts), "more seeds are needed"
 
