@@ -35,7 +35,7 @@ lint: setup ## style and errors, without running anything
 test: lint ## everything: style, notebooks up to date, all tests, every notebook executed and compared
 	$(PY) -m tools.build --check
 	$(PY) -m pytest --durations=15
-	$(CLEAN) $(PY) -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
+	$(CLEAN) $(PY) -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --timeout=1200 \
 	  --durations=15 notebooks
 
 test-fast: setup ## the tests without notebooks, browsers and installations (at most 5 minutes)
