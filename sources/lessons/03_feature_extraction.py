@@ -64,19 +64,22 @@ from tlcourse import (
 )
 from tlcourse.experiments.lesson01 import LEARNING_CURVE, TRAINED_LABELS
 
-SEEDS = range(5)
+SEEDS, TEN, TWENTY = range(5), range(10), (*range(10), *range(20, 30))  # 10 to 19 were the pilot's
 EPOCHS = 6
 
 # %% [markdown]
 # ## The task, and your prediction
 #
 # Solar cells again, intact or defective, 64 pixels a side, with 200 labels. Each seed draws its own splits. We load
-# all five now, because nearly every experiment below runs over them. The network is EfficientNet-Lite0, trained on
-# ImageNet: it has seen dogs and cups, and no solar cell.
+# them now, because nearly every experiment below runs over five, ten or twenty of them. The network is
+# EfficientNet-Lite0, trained on ImageNet: it has seen dogs and cups, and no solar cell.
+#
+# As in lesson 00, the bars and expectations below were written before the run, after a small pilot. The pilot had seeds
+# of its own, 10 to 19, and none of them is used here.
 
 # %%
 backbone = load_backbone("efficientnet_lite0")
-tasks = {seed: load_task("solar", labels=200, seed=seed, size=64) for seed in SEEDS}
+tasks = {seed: load_task("solar", labels=200, seed=seed, size=64) for seed in TWENTY}
 task = tasks[0]
 print(task.describe())
 
@@ -223,8 +226,10 @@ model = attach_head(backbone, task, seed=0)
 history = train(model, task, feature_extraction(model), epochs=30, seed=0, progress=chart)
 
 # %% [markdown]
-# The training loss falls with every epoch. The validation loss has long stopped to. The gap between the two lines is
-# what *overfitting* looks like when the backbone cannot help it: the head alone has more weights than there are labels.
+# The training loss keeps falling. The validation loss turns after a few epochs and rises. That is what *overfitting*
+# looks like when the backbone cannot move: the head alone has more weights than there are labels. (The AUC on the right
+# lies far below the one on the test cells, and that need not alarm you: there are only {{ len(task.val) }} validation
+# cells, and lesson 00 showed what so few are worth.)
 #
 # ## The frozen prefix is computed once
 #
@@ -236,7 +241,8 @@ history = train(model, task, feature_extraction(model), epochs=30, seed=0, progr
 # Is that *exact*, or merely similar? It is exact if what is kept depends on nothing but the image: no stage moves, no
 # dropout is drawn, no statistics of the batch are used, and the image itself is not changed at random. All four hold
 # here. What is left is rounding: a batch of 128 may add up its products in another order than a batch of 32. We train
-# with and without the cache and compare the losses epoch by epoch.
+# with and without the cache and compare the losses epoch by epoch. Time is *processor time*, summed over the cores:
+# unlike the clock on the wall, it does not care what else your machine is doing.
 
 # %%
 
@@ -245,25 +251,31 @@ def cache_on_and_off(seed):
     seconds, losses = {}, {}
     for cache in (True, False):
         model = attach_head(backbone, tasks[seed], seed=seed)
-        began = time.perf_counter()
+        began = time.process_time()
         history = train(
-            model, tasks[seed], feature_extraction(model), epochs=10, seed=seed, cache=cache, progress=False
+            model, tasks[seed], feature_extraction(model), epochs=EPOCHS, seed=seed, cache=cache, progress=False
         )
-        seconds[cache] = time.perf_counter() - began
+        seconds[cache] = time.process_time() - began
         losses[cache] = np.array(history.train_loss)
     return {"cache on": seconds[True], "cache off": seconds[False], "apart": np.abs(losses[True] - losses[False]).max()}
 
 
 timed = over_seeds(cache_on_and_off, SEEDS)
-claim("With the cache on and off, the losses of all 10 epochs agree to 1e-5 nats", timed["apart"], below=1e-5)
-claim("10 epochs take more than 3 times as long without the cache", timed["cache off"] / timed["cache on"], above=3.0)
+claim(f"With the cache on and off, the losses of all {EPOCHS} epochs agree to 1e-5 nats", timed["apart"], below=1e-5)
+claim(
+    f"{EPOCHS} epochs take more than 3 times as long without the cache",
+    timed["cache off"] / timed["cache on"],
+    above=3.0,
+)
 
 # %%
-ax = plots.bars({name: timed[name] for name in ("cache on", "cache off")}, label="seconds for 10 epochs, 200 labels")
+ax = plots.bars(
+    {name: timed[name] for name in ("cache on", "cache off")}, label=f"processor seconds for {EPOCHS} epochs"
+)
 plots.show(
     ax,
-    alt="Two horizontal bars: seconds for 10 epochs of feature extraction with the cache on and off. Without the cache "
-    "the bar is several times as long.",
+    alt="Two horizontal bars: processor seconds of feature extraction with the cache on and off. Without the cache the "
+    "bar is several times as long.",
 )
 
 # %% [markdown]
@@ -281,6 +293,23 @@ plain, flipped = (
     for augment in (None, random_flips)
 )
 print("stages computed once:", plain.cached_stages, "without augmentation,", flipped.cached_stages, "with random flips")
+
+# %% [markdown]
+# What `train` does for one run, we can do for the whole lesson: compute the features of all cells once, and keep them.
+
+# %%
+
+
+def all_cells(size):
+    """Every cell once, in the order of the data set: the `index` of a split picks its own rows."""
+    everything = load_task("solar", size=size)
+    parts = (everything.train, everything.val, everything.test)
+    rows = torch.cat([part.index for part in parts]).argsort()
+    return torch.cat([part.inputs for part in parts])[rows]
+
+
+cells = all_cells(64)
+features = extract_features(backbone, cells)  # (cells, 1280)
 
 # %% [markdown]
 # ## The trap: a frozen network that moves
@@ -320,7 +349,7 @@ print("such as", ", ".join(sorted(changed)[:3]))
 # $\;\mu_\text{stored} \leftarrow 0.9\,\mu_\text{stored} + 0.1\,\mu_\text{batch}$, and the same for $v$. No gradient is
 # involved, so switching gradients off does not switch it off. The memory of ImageNet shrinks by the factor $0.9$ with
 # each batch. After the {{ EPOCHS * 7 }} batches of our {{ EPOCHS }} epochs,
-# {{ f"{100 * 0.9 ** (EPOCHS * 7):.1f} %" }} of it are left.
+# {{ f"{100 * 0.9 ** (EPOCHS * 7):.1f} %" }} of it is left.
 #
 # How far did each stage move? For each layer we take the length of the change, relative to the length of what was
 # there, and draw the largest of each stage.
@@ -345,7 +374,8 @@ ax = plots.drift(
 plots.show(
     ax,
     alt="How far each stage moved, from the stem to the neck, on a logarithmic scale: the weights lie at exactly zero "
-    "in all stages, the running means and variances moved in all stages by a tenth to several times their length.",
+    "in all stages; the running means and variances moved in every stage, the means of the stem by several times their "
+    "length.",
 )
 
 # %% [markdown]
@@ -359,7 +389,7 @@ plots.show(
 # And a third, about something that a score on cells cannot show. Suppose that yesterday you trained another head on
 # this same backbone, for handwritten digits, and that both heads share it in production. Today you train a head for
 # solar cells. You never show it a digit, and you freeze the backbone, as you believe. What becomes of the digits head?
-# We predict that it loses more than a tenth of its accuracy.
+# We predict that it loses more than `0.1` of accuracy.
 
 # %%
 digits = load_task("digits", labels=500, seed=0)
@@ -377,18 +407,20 @@ digits_before = digits_accuracy(backbone)
 
 def frozen_or_drifting(seed):
     """Two runs that share the head's start and the batches; only the mode of the backbone differs."""
-    scores = {}
+    train, test, scores = tasks[seed].train, tasks[seed].test, {}
     for name, training in (("frozen", False), ("drifting", True)):
         model = train_by_hand(attach_head(backbone, tasks[seed], seed=seed), tasks[seed], seed=seed, training=training)
-        test = evaluate(model, tasks[seed].test)
-        scores |= {f"{name}, auc": test["auc"], f"{name}, log-loss": test["log_loss"]}
-    train_x, test_x = (extract_features(model, part.inputs) for part in (tasks[seed].train, tasks[seed].test))
-    probe = fit_probe(train_x, tasks[seed].train.labels, strengths=(0.01,))  # a new head on the drifted network
-    scores["drifted, new head"] = metrics(tasks[seed].test.labels, probe.probabilities(test_x))["auc"]
+        test_x = extract_features(model, test.inputs) if training else features[test.index]
+        with torch.no_grad():
+            found = metrics(test.labels, model.heads["solar"](test_x).softmax(dim=1))
+        scores |= {f"{name}, auc": found["auc"], f"{name}, log-loss": found["log_loss"]}
+    # What could still be had from the drifted network: a new head, fitted after the drift.
+    probe = fit_probe(extract_features(model, train.inputs), train.labels, strengths=(0.01,))
+    scores["drifted, new head"] = metrics(test.labels, probe.probabilities(test_x))["auc"]
     return {**scores, "digits lost": digits_before - digits_accuracy(model)}
 
 
-trap = over_seeds(frozen_or_drifting, SEEDS)
+trap = over_seeds(frozen_or_drifting, TEN)
 
 # %%
 claim(
@@ -416,14 +448,19 @@ columns = {
 ax = plots.points_over_seeds(columns, metric="auc", paired=True)
 plots.show(
     ax,
-    alt="AUC on the test cells over five seeds in three columns: the truly frozen backbone, requires_grad=False alone, "
+    alt="AUC on the test cells over ten seeds in three columns: the truly frozen backbone, requires_grad=False alone, "
     "and a new head fitted afterwards on the drifted network.",
 )
 
 # %% [markdown]
+# (Why ten seeds? With the first five, the interval of the first claim missed its bar by a hair, and a verdict that
+# hangs on a hair is worth nothing. The rule of this course is then: *more seeds, never a weaker sentence*. The bar is
+# the one that we wrote down. To be exact, an interval after such a second look is a little too narrow; better is to ask
+# for enough seeds at once.)
+#
 # The frozen network has {{ f"{trap['frozen, auc'].mean:.2f}" }}, the drifting one
 # {{ f"{trap['drifting, auc'].mean:.2f}" }}. The digits head, which had {{ f"{digits_before:.2f}" }} of the digits right
-# in the morning, has {{ f"{digits_before - trap['digits lost'].mean:.2f}" }} in the evening. A coin with ten sides gets
+# in the morning, has {{ f"{digits_before - trap['digits lost'].mean:.2f}" }} in the evening. A die with ten sides gets
 # one in ten.
 #
 # Why so much? The third column helps to tell. There, training is over, the statistics stand still, and a new head is
@@ -461,30 +498,14 @@ assert not moved(backbone, model.backbone)
 # The head is a linear layer with a softmax: a logistic regression. So there are two ways to fit it. A **probe** (you
 # met it in lesson 01) takes all features at once, standardises them, and solves for *the* best weights under a penalty
 # `C`, which validation chooses. `train` goes there in small steps and stops when the epochs are over. The features are
-# the same, so are the labels. From here on we compute the features once, for all cells, and use ten seeds, since a fit
-# is almost free.
+# the same, so are the labels.
 #
 # The probe solves its problem exactly, and the head has not even converged. You would expect the probe to win. But a
 # pilot with other seeds had surprised us, and so we wrote down: the head of {{ EPOCHS }} epochs is **not worse** than
 # the probe by more than `0.01` AUC, and its log-loss is **lower**.
 
+
 # %%
-TEN = range(10)
-tasks |= {seed: load_task("solar", labels=200, seed=seed, size=64) for seed in TEN}
-
-
-def all_cells(size):
-    """Every cell once, in the order of the data set: the `index` of a split picks its own rows."""
-    everything = load_task("solar", size=size)
-    parts = (everything.train, everything.val, everything.test)
-    rows = torch.cat([part.index for part in parts]).argsort()
-    return torch.cat([part.inputs for part in parts])[rows]
-
-
-cells = all_cells(64)
-features = extract_features(backbone, cells)  # (cells, 1280)
-
-
 def two_heads(seed):
     task = tasks[seed]
     x, val_x, test_x = (features[part.index] for part in (task.train, task.val, task.test))
@@ -499,7 +520,7 @@ def two_heads(seed):
     }
 
 
-fitted = over_seeds(two_heads, TEN)
+fitted = over_seeds(two_heads, TWENTY)
 
 # %%
 claim(
@@ -521,11 +542,15 @@ for ax, key in zip(axes, ("auc", "log_loss"), strict=True):
 by_train = fitted["feature extraction, auc"]
 plots.show(
     figure,
-    alt="Two panels over ten seeds, probe beside feature extraction: the AUC on the left, the log-loss on the right, "
-    "each seed's two points joined by a line.",
+    alt="Two panels over twenty seeds, probe beside feature extraction: the AUC on the left, the log-loss on the "
+    "right, each seed's two points joined by a line.",
 )
 
 # %% [markdown]
+# The first verdict deserves a confession. With ten seeds the lower end of the interval lay right on its bar, so we took
+# twenty, and at first the pilot's own seeds were among them. The verdict was *supported*. With fresh seeds in their
+# place, it is **inconclusive**. That is lesson 00 at work on us: *seeds that suggested a sentence cannot test it.*
+#
 # Neither is far from the other in AUC: {{ f"{fitted['probe, auc'].mean:.2f}" }} for the probe,
 # {{ f"{by_train.mean:.2f}" }} for the head. The log-loss says more: {{ f"{fitted['probe, log_loss'].mean:.2f}" }}
 # against {{ f"{fitted['feature extraction, log_loss'].mean:.2f}" }} nats. Converging was no advantage. With 1,280
@@ -546,9 +571,9 @@ at_200.reveal(by_train.mean, by_train.interval())
 # ## Is it the fastest?
 #
 # Lists of strategies say that feature extraction is the *fastest* and the *least prone to overfitting*. Both can be
-# measured. First the seconds. We train the head alone, and then the whole network, for two epochs on the same 200
-# labels, with everything that `train` does, validation included. Expected: the whole network takes more than three
-# times as long.
+# measured. First the time, in seconds of the processor. We train the head alone, and then the whole network, for two
+# epochs on the same 200 labels, with everything that `train` does, validation included. Expected: the whole network
+# takes more than three times as long.
 
 # %%
 
@@ -557,9 +582,9 @@ def seconds(seed):
     taken = {}
     for plan in (feature_extraction, full_fine_tune):
         model = attach_head(backbone, tasks[seed], seed=seed)
-        began = time.perf_counter()
+        began = time.process_time()
         train(model, tasks[seed], plan(model, lr=1e-3), epochs=2, seed=seed, progress=False)
-        taken[plan.__name__] = time.perf_counter() - began
+        taken[plan.__name__] = time.process_time() - began
     return {"feature extraction": taken["feature_extraction"], "full fine-tuning": taken["full_fine_tune"]}
 
 
@@ -571,7 +596,7 @@ claim(
 )
 
 # %%
-ax = plots.bars(took, label="seconds for 2 epochs, 200 labels")
+ax = plots.bars(took, label="processor seconds for 2 epochs")
 plots.show(
     ax,
     alt="Two horizontal bars, seconds for two epochs: full fine-tuning takes many times as long as feature extraction.",
@@ -710,9 +735,9 @@ def features_with(images=cells, **changes):
 
 
 wrong = {
-    "ImageNet mean and spread": features_with(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-    "0 to 1, nothing subtracted": features_with(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
-    "0 to 255, as stored": features_with(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255)),
+    "ImageNet": features_with(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "0 to 1": features_with(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+    "0 to 255": features_with(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255)),
 }
 
 
@@ -736,18 +761,18 @@ for name, kind in wrong.items():
 # %%
 claim(
     "ImageNet's normalisation at test, where one half was right, costs more than 0.02 AUC",
-    lost["ImageNet mean and spread, only at test"],
+    lost["ImageNet, only at test"],
     above=0.02,
 )
-claim("Bytes from 0 to 255 at test cost more than 0.1 AUC", lost["0 to 255, as stored, only at test"], above=0.1)
+claim("Bytes from 0 to 255 at test cost more than 0.1 AUC", lost["0 to 255, only at test"], above=0.1)
 claim(
     "ImageNet's normalisation both in training and at test costs less than 0.05 AUC",
-    lost["ImageNet mean and spread, throughout"],
+    lost["ImageNet, throughout"],
     below=0.05,
 )
 
 # %%
-ax = plots.differences(lost, label="AUC lost by the wrong normalisation")
+ax = plots.differences(lost, label="AUC lost")
 plots.show(
     ax,
     alt="Six rows, three wrong normalisations used only at test or throughout, with the AUC that each costs. Each "
@@ -755,16 +780,14 @@ plots.show(
 )
 
 # %%
-norm_cost.reveal(
-    lost["ImageNet mean and spread, only at test"].mean, lost["ImageNet mean and spread, only at test"].interval()
-)
+norm_cost.reveal(lost["ImageNet, only at test"].mean, lost["ImageNet, only at test"].interval())
 
 # %% [markdown]
 # A network is not simply broken by a wrong normalisation, and that is what makes it dangerous: ImageNet's lines cost
-# {{ f"{lost['ImageNet mean and spread, only at test'].mean:.2f}" }} of AUC only at test, and you would blame the
-# weather. Bytes without any normalisation cost {{ f"{lost['0 to 255, as stored, only at test'].mean:.2f}" }}.
-# *Throughout*, the same mistakes cost {{ f"{lost['ImageNet mean and spread, throughout'].mean:.2f}" }} and
-# {{ f"{lost['0 to 255, as stored, throughout'].mean:.2f}" }}: the head learns to read whatever features it is given. So
+# {{ f"{lost['ImageNet, only at test'].mean:.2f}" }} of AUC only at test, and you would blame the
+# weather. Bytes without any normalisation cost {{ f"{lost['0 to 255, only at test'].mean:.2f}" }}.
+# *Throughout*, the same mistakes change it by {{ f"{-lost['ImageNet, throughout'].mean:+.2f}" }} and
+# {{ f"{-lost['0 to 255, throughout'].mean:+.2f}" }}: the head learns to read whatever features it is given. So
 # the worst is not a wrong normalisation. It is **two different ones**.
 #
 # ### The order of the channels
@@ -814,7 +837,17 @@ claim(
 )
 
 # %%
-ax = plots.bars(apart, label="cosine distance from the features of the original crop")
+flower = random_crops(0)[1]
+fig = plots.images_grid(
+    torch.stack([flower, flower.flip(0)]),
+    titles=["as it is", "swapped"],
+    columns=2,
+    licence="photograph: vultilion, CC BY 2.0",
+)
+plots.show(fig, alt="A crop of an orange flower, and beside it the same crop with red and blue swapped: a blue flower.")
+
+# %%
+ax = plots.bars(apart, label="cosine distance to the original")
 plots.show(
     ax,
     alt="Three bars of cosine distance: mirrored crops are nearest, swapped colours lie clearly further, another crop "
@@ -921,13 +954,13 @@ print(" -> ".join(model.stages), "| moved in the backbone:", len(moved(resnet, m
 # %% [markdown]
 # On real weights you have already seen what the difference is worth, for the recipe is nothing but the drifting loop of
 # the trap: everything frozen by `requires_grad`, a new layer, Adam at `1e-3`, training mode. On EfficientNet-Lite0 with
-# ImageNet's weights, 200 labels, {{ EPOCHS }} epochs, five seeds:
+# ImageNet's weights, 200 labels, {{ EPOCHS }} epochs, ten seeds:
 #
 # | | AUC on the test cells |
 # |---|---|
 # | the recipe as printed | {{ f"{trap['drifting, auc'].mean:.3f}" }} |
 # | the recipe with the backbone in evaluation mode | {{ f"{trap['frozen, auc'].mean:.3f}" }} |
-# | `train(model, task, feature_extraction(model))` | {{ f"{np.mean(by_train.values[:5]):.3f}" }} |
+# | `train(model, task, feature_extraction(model))` | {{ f"{np.mean(by_train.values[:10]):.3f}" }} |
 #
 # ## More traps
 #
@@ -946,7 +979,7 @@ print(" -> ".join(model.stages), "| moved in the backbone:", len(moved(resnet, m
 #   and after; do not believe a flag.
 # - A drifting backbone hurts its own head, and destroys every other head that shares it.
 # - It is the fastest strategy by far. That it overfits least is true with few labels, not as a law.
-# - Preprocessing is part of the model. Being wrong consistently is often cheap; being wrong only at test never is.
+# - Preprocessing is part of the model. Being wrong consistently is often cheap; being wrong only at test rarely is.
 #
 # **Try it.** Set `momentum = 0.01` in all batch-norm layers before the drifting run: is the trap gone, or only slower?
 # Give the drifting loop 60 epochs. Which is better, now that the statistics have settled?
