@@ -252,7 +252,6 @@ def test_a_model_runs_where_there_is_no_data(monkeypatch, tiny_backbone, tiny_ta
     for backbone, task in ((tiny_backbone, tiny_task), (minilm, lines)):
         model = Model(copy.deepcopy(backbone).to(meta))
         model.add_head(task.name, len(task.class_names))
-        model.to(meta)
         logits = model(task.val.to(meta).inputs)
         assert logits.device.type == "meta"
         assert logits.shape == (len(task.val), len(task.class_names))

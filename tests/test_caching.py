@@ -8,7 +8,7 @@ from torch import nn
 from tlcourse import caching, training
 from tlcourse.backbones import attach_head
 from tlcourse.caching import cached_prefix, evaluating, extract_features, frozen_depth
-from tlcourse.data import make_task, random_flips
+from tlcourse.data import load_task, make_task, random_flips
 from tlcourse.masked import Masked
 from tlcourse.plans import Plan, Rule, discriminative, feature_extraction, full_fine_tune, last_stages
 from tlcourse.training import train
@@ -25,9 +25,12 @@ DEPTHS = [  # plan, how many of stem, block1, block10 and neck never change
     (lambda model: Plan("first", (Rule("stem", 1e-3), Rule("*", 0.0))), 0),
     (lambda model: Plan("one tensor", (Rule("block10/1.bias", 1e-3), Rule("*", 0.0))), 2),
 ]
-EQUAL_RUNS = [  # backbone, plan, how many stages are kept; 1e-5 at the plans' own rates: higher ones amplify rounding
-    ("lite0", lambda model: feature_extraction(model, lr=1e-2), 9),
-    ("lite0", lambda model: last_stages(model, 2), 7),
+EQUAL_RUNS = [  # data, plan, how many stages are kept; high rates amplify any difference in rounding
+    ("cells", lambda model: feature_extraction(model, lr=1e-2), 9),
+    ("cells", lambda model: last_stages(model, 2), 7),
+    ("cells", lambda model: last_stages(model, 2, lr=1e-3), 7),
+    ("cells", lambda model: last_stages(model, 4, lr=1e-3), 5),
+    ("noise", lambda model: last_stages(model, 2, lr=1e-3), 7),
     ("minilm", lambda model: feature_extraction(model, lr=1e-2), 8),
     ("minilm", lambda model: last_stages(model, 2, lr=1e-4), 5),
     ("tiny", lambda model: last_stages(model, 1, lr=1e-2), 2),  # with dropout behind the kept stages
@@ -38,9 +41,15 @@ EQUAL_RUNS = [  # backbone, plan, how many stages are kept; 1e-5 at the plans' o
 def cases(lite0, minilm, tiny_backbone, tiny_task, lines):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (48, 1, 64, 64), dtype=torch.uint8, generator=generator)
-    cells = make_task("cells", images, torch.arange(48) % 2, class_names=("a", "b"))
+    noise = make_task("noise", images, torch.arange(48) % 2, class_names=("a", "b"))
+    cells = load_task("solar", labels=50, size=64)
     assert len(set(lines.train.inputs.mask.sum(1).tolist())) > 1  # texts of mixed length
-    return {"lite0": (lite0, cells), "minilm": (minilm, lines), "tiny": (tiny_backbone, tiny_task)}
+    return {
+        "cells": (lite0, cells),
+        "noise": (lite0, noise),
+        "minilm": (minilm, lines),
+        "tiny": (tiny_backbone, tiny_task),
+    }
 
 
 @pytest.fixture

@@ -143,32 +143,41 @@ def test_near_duplicate_cells_stand_on_one_side():
         assert ((train @ train.T) > 0.9925).sum() > len(train)  # the measure sees those within
 
 
-def test_reprinted_articles_stand_on_one_side():
-    """Measured on runs of five tokens of the first 64, where the groups were made from words of whole articles."""
-    loaded = task("news")
-    runs = {
-        name: [
+def likeness(left, right):
+    """Jaccard similarity of the runs of five tokens, of every pair that shares one; the groups were made from words."""
+    runs = [
+        [
             {tuple(text[at : at + 5]) for at in range(len(text) - 4)}
             for values, mask in zip(split.inputs.values, split.inputs.mask, strict=True)
             for text in [values[mask].tolist()]
         ]
-        for name, split in splits(loaded).items()
-    }
+        for split in (left, right)
+    ]
+    where = {}
+    for number, text in enumerate(runs[1]):
+        for run in text:
+            where.setdefault(run, []).append(number)
+    for number, text in enumerate(runs[0]):
+        for other in {other for run in text for other in where.get(run, [])}:
+            if left is not right or other < number:
+                yield len(text & runs[1][other]) / len(text | runs[1][other])
 
-    def pairs(left, right):
-        where = {}
-        for number, text in enumerate(right):
-            for run in text:
-                where.setdefault(run, []).append(number)
-        for number, text in enumerate(left):
-            for other in {other for run in text for other in where.get(run, [])}:
-                if left is not right or other < number:
-                    yield len(text & right[other]) / len(text | right[other])
 
-    assert max(pairs(runs["val"], runs["train"])) < 0.5
-    assert max(pairs(runs["test"], runs["train"])) < 0.5
-    assert max(pairs(runs["test"], runs["val"])) < 0.5
-    assert max(pairs(runs["train"], runs["train"])) > 0.5  # the measure sees those within
+def test_reprinted_articles_stand_on_one_side():
+    loaded = task("news")
+    assert max(likeness(loaded.val, loaded.train)) < 0.5
+    assert max(likeness(loaded.test, loaded.train)) < 0.5
+    assert max(likeness(loaded.test, loaded.val)) < 0.5
+    assert max(likeness(loaded.train, loaded.train)) > 0.5  # the measure sees those within
+
+
+def test_nearly_repeated_tweets_stand_on_one_side():
+    """Links and names, which the groups ignore, are tokens too: a few pairs are alike in these alone."""
+    loaded = task("sentiment")
+    held_out = len(loaded.val) + len(loaded.test)
+    alike = [*likeness(loaded.val, loaded.train), *likeness(loaded.test, loaded.train)]
+    assert sum(value > 0.5 for value in alike) < 0.005 * held_out
+    assert sum(value > 0.5 for value in likeness(loaded.test, loaded.test)) >= 5  # the measure sees those within
 
 
 @pytest.mark.parametrize("name", ["solar", "news", "digits8"])
@@ -342,6 +351,16 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing_behind(cells, monkeypat
     assert len(opened) == 40
 
 
+def test_an_interrupt_while_keeping_leaves_nothing_behind(cells, monkeypatch, tmp_path):
+    def interrupted(source, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(readers.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_task("solar", size=64)
+    assert not list((tmp_path / "kept").iterdir())
+
+
 def test_a_cache_folder_that_cannot_be_is_a_clear_error(cells, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TLCOURSE_CACHE", str(tmp_path / "file"))
@@ -387,6 +406,29 @@ def test_data_of_your_own_must_hold_two_classes(labels, words):
     with pytest.raises(ValueError) as error:
         make_task("mine", torch.zeros(len(labels), 1, 2, 2).byte(), torch.tensor(labels), class_names=("left", "right"))
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ([0] * 40, "the test split would hold no 'left'"),
+        ([0, 1] * 20, "there are 2 group(s): use smaller groups"),
+    ],
+)
+def test_groups_that_leave_a_split_without_a_class_are_refused(groups, words):
+    labels = torch.arange(40) % 2
+    with pytest.raises(ValueError) as error:
+        make_task(
+            "mine", torch.zeros(40, 1, 2, 2).byte(), labels, class_names=("left", "right"), groups=torch.tensor(groups)
+        )
+    assert words in str(error.value)
+
+
+def test_texts_padded_on_the_left_are_refused():
+    mask = torch.ones(40, 4, dtype=torch.bool)
+    mask[7, 0] = False
+    with pytest.raises(ValueError, match="padding before a token; pad on the right"):
+        make_task("mine", Masked(torch.ones(40, 4).long(), mask), torch.arange(40) % 2, class_names=("left", "right"))
 
 
 def test_a_rare_class_is_in_each_split():

@@ -3,7 +3,8 @@
 import pytest
 
 from tlcourse.experiments import EXPERIMENTS
-from tlcourse.experiments.lesson01 import IMAGES_SEEN, LABELS, PRETRAINED, epochs_for, run_strategy
+from tlcourse.experiments.lesson01 import LABELS
+from tlcourse.experiments.strategies import IMAGES_SEEN, PRETRAINED, epochs_for, run_strategy
 from tlcourse.results import load_results
 
 EPOCHS = {25: 40, 50: 40, 100: 40, 200: 20, 1000: 4, 2000: 2}

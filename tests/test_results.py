@@ -1,6 +1,7 @@
 """Kept results: resumable, never mixed, refused when stale, and checked by a live point."""
 
 import hashlib
+import itertools
 import json
 import math
 
@@ -124,6 +125,69 @@ def test_another_machine_is_named_beside_its_points(tmp_path, monkeypatch):
     assert [point["made_by"] for point in kept.points()].count(1) == 1
 
 
+def change_code(folder, hashes, change=None, **options):
+    """Make the results, change the code, make them again; what ran the second time."""
+    make(folder)
+    hashes["code"] = "e" * 64
+    with pytest.raises(StaleResults, match="the code behind it has changed"):
+        load_results(experiment(), folder)
+    ran = []
+
+    def run(seed, **setting):
+        ran.append((seed, *setting.values()))
+        scores = score(seed, **setting)
+        return change(scores) if change else scores
+
+    make(folder, run=run, **options)
+    return ran
+
+
+def test_code_that_gives_the_same_scores_keeps_the_points(tmp_path, hashes):
+    seconds = itertools.count()
+    ran = change_code(tmp_path, hashes, lambda scores: {**scores, "seconds": next(seconds)})
+    assert [place[1:] for place in ran] == [tuple(setting.values()) for setting in SETTINGS]  # one of each
+    content = json.loads((tmp_path / "curves.json").read_text())
+    assert content["carried"] == [
+        {
+            "from": "c" * 64,
+            "to": "e" * 64,
+            "points": 15,
+            "again": [f"strategy={strategy}, labels={labels}, seed {seed}" for seed, strategy, labels in ran],
+        }
+    ]
+    assert len(load_results(experiment(), tmp_path).points()) == 15
+
+
+def test_which_point_is_compared_is_drawn_by_the_code(tmp_path, hashes):
+    drawn = set()
+    for letter in "0123456789":
+        make(tmp_path)
+        hashes["code"] = letter * 64
+        make(tmp_path, run=lambda seed, **setting: drawn.add(seed) or score(seed, **setting))
+    assert len(drawn) >= 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda scores: {**scores, "auc": scores["auc"] * (1 + 1e-5)},
+        lambda scores: {**scores, "more": 1.0},
+        lambda scores: {"auc": scores["auc"], "seconds": 3.0},
+    ],
+    ids=["another value", "another metric", "a metric less"],
+)
+def test_code_that_gives_other_scores_keeps_no_point(tmp_path, hashes, change, capsys):
+    ran = change_code(tmp_path, hashes, change)
+    assert len(ran) == 1 + 15
+    assert "all anew" in capsys.readouterr().out
+    assert "carried" not in json.loads((tmp_path / "curves.json").read_text())
+
+
+def test_seeds_are_added_to_points_that_were_carried(tmp_path, hashes, monkeypatch):
+    monkeypatch.setitem(globals(), "NOISE", (*NOISE, 0.003))
+    assert len(change_code(tmp_path, hashes, seeds=(*SEEDS, 5))) == 3 + 3
+
+
 @pytest.mark.parametrize("part", ["code", "data"])
 def test_stale_is_refused_and_made_anew(tmp_path, hashes, part):
     make(tmp_path)
@@ -136,11 +200,12 @@ def test_stale_is_refused_and_made_anew(tmp_path, hashes, part):
         runs.append(seed)
         if len(runs) == 3:
             raise KeyboardInterrupt
-        return {"auc": 0.1 * seed, "gap": 0.0, "seconds": 1.0}
+        return {"auc": 0.1 * seed, "gap": 0.0, "seconds": 1.0}  # other scores than were kept
 
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, run=interrupted)
-    assert len(json.loads((tmp_path / "curves.json").read_text())["points"]) == 2  # no old point among them
+    points = json.loads((tmp_path / "curves.json").read_text())["points"]
+    assert len(points) == (1 if part == "code" else 2)  # no old point among them; one run compared
 
 
 def test_missing_file_names_the_command(tmp_path):

@@ -38,6 +38,12 @@ def test_the_argument_then_the_variable_name_the_device(monkeypatch, name, varia
     assert runtime.pick_device(name).type == kind
 
 
+def test_an_empty_variable_names_no_device(monkeypatch):
+    machine(monkeypatch, cuda=False, mps=False)
+    monkeypatch.setenv("TLCOURSE_DEVICE", "")
+    assert runtime.pick_device().type == "cpu"
+
+
 @pytest.mark.parametrize(("cuda", "mps", "kind"), BEST)
 def test_the_fastest_device_is_the_default(monkeypatch, cuda, mps, kind):
     machine(monkeypatch, cuda=cuda, mps=mps)
@@ -65,6 +71,22 @@ def test_one_seed_gives_the_same_draws_everywhere():
 
     assert draws(3) == draws(3)
     assert all(a != b for a, b in zip(draws(3), draws(4), strict=True))
+
+
+def test_seeded_draws_are_the_seeds_and_leave_the_state_alone(monkeypatch):
+    def refuse(*seed):
+        raise AssertionError("every card was seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    before = torch.get_rng_state()
+    draws = []
+    for seed in (3, 3, 4):
+        with runtime.seeded(seed, torch.device("cpu")):
+            draws.append(torch.rand(1).item())
+    assert draws[0] == draws[1] != draws[2]
+    with pytest.raises(ZeroDivisionError), runtime.seeded(3):
+        torch.rand(1).item() / 0
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_seed_beyond_32_bits_is_taken():

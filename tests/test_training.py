@@ -1,6 +1,9 @@
+import copy
+import dataclasses
 import errno
 import itertools
 import math
+import os
 import random
 
 import numpy as np
@@ -49,6 +52,11 @@ OTHER_RUNS = [  # what differs, what the refusal must name
     ({"plan": "last"}, "plan: "),
     ({"labels": 40}, "samples: 90 there, 40 here"),
     ({"name": "glowing"}, "task: bright there, glowing here"),
+    ({"task_seed": 3}, "task seed: 0 there, 3 here"),
+    ({"task_options": {"size": 64}}, "task options: [] there, [('size', 64)] here"),
+    ({"rows": 1}, "samples drawn: "),
+    ({"augment": random_flips}, "augment: none there, random_flips here"),
+    ({"penalties": (lambda *state: 0.0,)}, "penalties:  there, <lambda> here"),
 ]
 pytestmark = pytest.mark.usefixtures("one_thread")
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -75,8 +83,8 @@ def run(fresh, tiny_task):
     return trained
 
 
-def stop_at(step, error):
-    """A penalty that raises at a step, counted from 0."""
+def stop_at(step, error=None):
+    """A penalty that adds nothing and raises at a step, counted from 0; at None never."""
     steps = itertools.count()
 
     def penalty(model, state, logits):
@@ -294,6 +302,11 @@ def test_a_loss_that_is_no_number_stops_the_run(value, run, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_recorded_loss_holds_the_penalties(run):
+    plain, more = run()[1], run(penalties=(lambda model, state, logits: logits.new_full((), 7.0),))[1]
+    assert more.train_loss == pytest.approx([loss + 7 for loss in plain.train_loss], abs=1e-5)
+
+
 def test_a_watcher_is_called_after_each_epoch(run):
     lengths = []
     run(progress=lambda history: lengths.append((len(history.epochs), len(history.val))))
@@ -317,7 +330,7 @@ def test_a_killed_run_resumes_to_the_same_weights(killed_at, plan, run, tmp_path
     whole, history = run(plan)
     with pytest.raises(Stop):
         run(plan, checkpoint=tmp_path / "run.pt", penalties=(stop_at(killed_at, Stop()),))
-    resumed, went_on = run(plan, resume=tmp_path / "run.pt", checkpoint=tmp_path / "run.pt")
+    resumed, went_on = run(plan, resume=tmp_path / "run.pt", checkpoint=tmp_path / "run.pt", penalties=(stop_at(None),))
     assert same(whole, resumed)
     assert (went_on.epochs, went_on.train_loss, went_on.val, went_on.lr) == (
         history.epochs,
@@ -331,7 +344,30 @@ def test_augmented_runs_resume_too(run, tmp_path):
     whole, _ = run(augment=random_flips)
     with pytest.raises(Stop):
         run(augment=random_flips, checkpoint=tmp_path / "run.pt", penalties=(stop_at(7, Stop()),))
-    assert same(whole, run(augment=random_flips, resume=tmp_path / "run.pt")[0])
+    assert same(whole, run(augment=random_flips, resume=tmp_path / "run.pt", penalties=(stop_at(None),))[0])
+
+
+def test_a_resumed_run_reads_the_frozen_stages_of_its_checkpoint(run, fresh, tiny_task, tmp_path):
+    """The prefix is computed from the weights that go on, not from those that happened to be in the model."""
+    whole, history = run("last")
+    with pytest.raises(Stop):
+        run("last", checkpoint=tmp_path / "run.pt", penalties=(stop_at(7, Stop()),))
+    other = fresh()
+    with torch.no_grad():
+        other.backbone.stages["stem"][0].weight.mul_(3)
+    went_on = train(
+        other,
+        tiny_task,
+        PLANS["last"](other),
+        epochs=4,
+        resume=tmp_path / "run.pt",
+        penalties=(stop_at(None),),
+        device="cpu",
+        progress=False,
+    )
+    assert same(whole, other)
+    assert went_on.train_loss == history.train_loss
+    assert went_on.cached_stages == 2
 
 
 def test_a_finished_run_resumes_to_itself(run, tmp_path):
@@ -352,6 +388,13 @@ def test_the_checkpoint_of_another_run_is_refused(difference, words, run, tiny_t
             difference.get("name", "bright"), inputs, labels, class_names="ab", labels=difference.get("labels")
         )
     options = {key: value for key, value in difference.items() if key not in ("labels", "name")}
+    if "task_seed" in options:
+        task = dataclasses.replace(tiny_task, seed=options.pop("task_seed"))
+    if "task_options" in options:
+        task = dataclasses.replace(tiny_task, options=options.pop("task_options"))
+    if "rows" in options:
+        index = tiny_task.train.index.roll(options.pop("rows"))
+        task = dataclasses.replace(tiny_task, train=dataclasses.replace(tiny_task.train, index=index))
     with pytest.raises(ValueError) as error:
         run(task=task, resume=tmp_path / "run.pt", **({"head": "bright"} if task else {}), **options)
     assert "is of another run" in str(error.value)
@@ -365,6 +408,47 @@ def test_a_truncated_checkpoint_is_refused(share, run, tmp_path):
     (tmp_path / "run.pt").write_bytes(data[: int(len(data) * share)])
     with pytest.raises(ValueError, match="is not a checkpoint"):
         run(resume=tmp_path / "run.pt")
+
+
+@pytest.mark.parametrize("stored", [{"weights": torch.zeros(2)}, {"run": 3}, {"run": {"seed": 0}}, torch.zeros(2), [1]])
+def test_a_file_that_is_no_checkpoint_is_refused(stored, run, tmp_path):
+    torch.save(stored, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="is not a checkpoint of this version"):
+        run(resume=tmp_path / "run.pt")
+
+
+def test_another_backbone_of_the_same_shape_is_refused(run, tiny_backbone, tiny_task, tmp_path):
+    run(checkpoint=tmp_path / "run.pt")
+    other = copy.deepcopy(tiny_backbone)
+    other.name = "small"
+    model = attach_head(other, tiny_task)
+    with pytest.raises(ValueError, match="backbone: tiny there, small here"):
+        train(model, tiny_task, PLANS["full"](model), epochs=4, resume=tmp_path / "run.pt", progress=False)
+
+
+def test_a_checkpoint_is_moved_into_its_place_whole(run, tmp_path):
+    """Whoever holds the old file open, or links to it, keeps reading the old one."""
+    run(checkpoint=tmp_path / "run.pt")
+    before = (tmp_path / "run.pt").read_bytes()
+    os.link(tmp_path / "run.pt", tmp_path / "held.pt")
+    run(checkpoint=tmp_path / "run.pt", seed=1)
+    assert (tmp_path / "held.pt").read_bytes() == before
+    assert (tmp_path / "run.pt").read_bytes() != before
+
+
+def test_a_kill_while_writing_leaves_the_checkpoint_before_it(run, tmp_path, monkeypatch):
+    run(checkpoint=tmp_path / "run.pt")
+    before = (tmp_path / "run.pt").read_bytes()
+
+    def killed(stored, path):
+        path.write_bytes(b"half")
+        raise Stop
+
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(Stop):
+        run(checkpoint=tmp_path / "run.pt", seed=1)
+    assert (tmp_path / "run.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 
 def test_a_checkpoint_with_code_in_it_is_refused(run, tmp_path):
@@ -405,7 +489,16 @@ def test_an_interrupt_says_where_it_is_and_how_to_go_on(run, tmp_path):
     assert str(error.value) == (
         f"stopped in epoch 3 of 4, after step 7 of 12; resume={str(checkpoint)!r} goes on after epoch 2"
     )
-    assert same(run(resume=checkpoint)[0], whole)
+    assert same(run(resume=checkpoint, penalties=(stop_at(None),))[0], whole)
+
+
+def test_an_interrupt_names_no_checkpoint_that_is_not_written_yet(run, tmp_path):
+    first, second = tmp_path / "first.pt", tmp_path / "second.pt"
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=first, penalties=(stop_at(7, KeyboardInterrupt()),))
+    with pytest.raises(KeyboardInterrupt, match="first.pt' goes on after epoch 2"):
+        run(resume=first, checkpoint=second, penalties=(stop_at(1, KeyboardInterrupt()),))
+    assert not second.exists()
 
 
 @pytest.mark.parametrize("checkpoint", [None, "run.pt"])
@@ -472,5 +565,5 @@ def test_a_killed_run_resumes_on_a_gpu(run, tmp_path):
     whole, history = run(device="cuda")
     with pytest.raises(Stop):
         run(device="cuda", checkpoint=tmp_path / "run.pt", penalties=(stop_at(7, Stop()),))
-    _, went_on = run(device="cuda", resume=tmp_path / "run.pt")
+    _, went_on = run(device="cuda", resume=tmp_path / "run.pt", penalties=(stop_at(None),))
     assert went_on.train_loss == pytest.approx(history.train_loss, abs=1e-3)  # atomic additions have no fixed order

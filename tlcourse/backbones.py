@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tlcourse.masked import Masked
+from tlcourse.runtime import seeded
 
 __all__ = [
     "Backbone",
@@ -148,12 +149,12 @@ class Model(nn.Module):
         return head
 
     def add_head(self, name: str, classes: int, *, seed: int = 0) -> None:
-        """Add a linear head, drawn from its own seed; the global random state stays as it is."""
+        """Add a linear head on the backbone's device, drawn from its own seed; the global random state stays."""
         if name in self.heads:
             raise KeyError(f"this model already has a head {name!r}")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.heads[name] = nn.Linear(self.backbone.feature_dim, classes)
+        with seeded(seed):
+            head = nn.Linear(self.backbone.feature_dim, classes)  # on the CPU: the same draws for every device
+        self.heads[name] = head.to(next(self.backbone.parameters()).device)
 
     def train(self, mode: bool = True) -> "Model":
         super().train(mode)
@@ -188,8 +189,7 @@ def load_backbone(name: str, *, pretrained: bool = True, seed: int = 0) -> Backb
     """
     if name not in _LOADERS:
         raise KeyError(f"no backbone {name!r}; there are: {', '.join(sorted(_LOADERS))}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return _LOADERS[name](pretrained).eval()
 
 

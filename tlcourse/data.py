@@ -17,10 +17,7 @@ from tlcourse.readers import READERS, Provenance
 
 __all__ = ["Provenance", "Split", "Task", "load_task", "make_task", "random_flips"]
 
-TEST_SHARE, VALIDATION_SHARE = (
-    0.19,
-    0.047,
-)  # solar cells: 499 test, 123 validation, 2,002 to learn from
+TEST_SHARE, VALIDATION_SHARE = 0.19, 0.047  # solar cells: 499 test, 123 validation, 2,002 to learn from
 LARGEST_TEST, LARGEST_VALIDATION = 1000, 500
 
 
@@ -184,7 +181,8 @@ def make_task(
     Raises
     ------
     ValueError
-        If there is one class only, or ``labels`` cannot be had.
+        If there is one class only, ``labels`` cannot be had, the groups leave a split without some class, or texts are
+        padded on the left.
     """
     classes, counts = np.unique(targets.numpy(), return_counts=True)
     if len(classes) < 2:
@@ -194,9 +192,18 @@ def make_task(
     if counts.min() < 3:
         rare = class_names[int(classes[counts.argmin()])]
         raise ValueError(f"task {name!r}: class {rare!r} has {counts.min()} sample(s); three splits need at least 3")
+    if isinstance(inputs, Masked) and (inputs.mask[:, 1:] > inputs.mask[:, :-1]).any():
+        raise ValueError(f"task {name!r}: some text has padding before a token; pad on the right")
     rng = np.random.default_rng([seed, 2024])
     owners = np.arange(len(targets)) if groups is None else groups.numpy()
     train, val, test = _split(targets.numpy(), owners, rng)
+    for part, rows in {"training": train, "validation": val, "test": test}.items():
+        absent = sorted(set(classes.tolist()) - set(targets[rows].tolist()))
+        if absent:
+            raise ValueError(
+                f"task {name!r}: the {part} split would hold no {class_names[absent[0]]!r}, since samples of one group "
+                f"stay together and there are {len(np.unique(owners))} group(s): use smaller groups"
+            )
     train = _stratified_order(targets.numpy(), train, rng)
     if labels is not None:
         if labels < len(classes):
@@ -255,7 +262,7 @@ def _split(targets: np.ndarray, owners: np.ndarray, rng: np.random.Generator) ->
                 break
         else:
             parts[2].append(members[group])
-    test, val, train = (np.concatenate(part) for part in parts)
+    test, val, train = (np.concatenate([np.empty(0, dtype=np.int64), *part]) for part in parts)
     return train, val, test
 
 

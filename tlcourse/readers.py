@@ -68,14 +68,15 @@ def _kept(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
             file.write(hashlib.sha256(key.encode() + data).hexdigest().encode() + data)
         os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
         raise OSError(
             error.errno,
             f"decoded data ({len(data) / 1e6:.0f} MB) could not be kept in {folder}: {reason}. Free some space, or set "
             "TLCOURSE_CACHE to another folder, or to 'off' to decode every time",
         ) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)  # gone already where all went well
     return tensors
 
 
@@ -142,6 +143,10 @@ def _similar_texts(texts: list[str]) -> Tensor:
     return _connected(np.stack([shared.row[alike], shared.col[alike]], axis=1), len(texts))
 
 
+def _text_groups(texts: list[str], key: str) -> Tensor:
+    return _kept(f"{key} groups {SAME_TEXT} {DECODING}", lambda: {"groups": _similar_texts(texts)})["groups"]
+
+
 def _tokenized(texts: Sequence[str], *, tokenizer: TextPreprocessing, max_length: int, key: str) -> Masked:
     def decode() -> dict[str, Tensor]:
         tokens = tokenizer.tokenize(texts, max_length=max_length)
@@ -163,12 +168,11 @@ def _read_news(*, tokenizer: TextPreprocessing, max_length: int) -> tuple[Masked
     texts = [file.read_text(encoding="utf-8", errors="replace") for file in files]
     folders = sorted({file.parent.name for file in files})
     key = f"news {package_digest('news')}"
-    groups = _kept(f"{key} groups {SAME_TEXT} {DECODING}", lambda: {"groups": _similar_texts(texts)})["groups"]
     tokens = _tokenized(texts, tokenizer=tokenizer, max_length=max_length, key=key)
-    return tokens, torch.tensor([folders.index(file.parent.name) for file in files]), groups
+    return tokens, torch.tensor([folders.index(file.parent.name) for file in files]), _text_groups(texts, key)
 
 
-def _read_sentiment(*, tokenizer: TextPreprocessing, max_length: int) -> tuple[Masked, Tensor, None]:
+def _read_sentiment(*, tokenizer: TextPreprocessing, max_length: int) -> tuple[Masked, Tensor, Tensor]:
     names = ("negative", "neutral", "positive")
     texts: dict[str, tuple[str, int]] = {}
     with open(package_path("sentiment"), encoding="utf-8", errors="replace", newline="") as file:
@@ -178,8 +182,9 @@ def _read_sentiment(*, tokenizer: TextPreprocessing, max_length: int) -> tuple[M
             if row["sentiment"] in names and words and "\N{REPLACEMENT CHARACTER}" not in row["text"]:
                 texts.setdefault(words, (row["text"], names.index(row["sentiment"])))
     key = f"sentiment {package_digest('sentiment')}"
-    tokens = _tokenized([text for text, _ in texts.values()], tokenizer=tokenizer, max_length=max_length, key=key)
-    return tokens, torch.tensor([label for _, label in texts.values()]), None
+    tweets = [text for text, _ in texts.values()]
+    tokens = _tokenized(tweets, tokenizer=tokenizer, max_length=max_length, key=key)
+    return tokens, torch.tensor([label for _, label in texts.values()]), _text_groups(tweets, key)
 
 
 def _read_digits() -> tuple[Tensor, Tensor, None]:

@@ -32,6 +32,7 @@ Setting = Mapping[str, str | int | float | bool | None]
 MINIMUM_SEEDS = 5
 # One test image in 500: where every seed scores the same, another processor may still move the score by that.
 RELATIVE_FLOOR = 0.002
+SAME_SCORE = 1e-6  # of the score: what code that changed must reproduce for older points to be kept
 
 
 class StaleResults(RuntimeError):
@@ -208,7 +209,9 @@ def load_results(experiment: Experiment, folder: Path | None = None) -> Kept:
 def make_results(experiment: Experiment, folder: Path | None = None, *, progress: bool = True) -> Kept:
     """Run every point that is not kept yet, and keep each as soon as it is done.
 
-    An interrupted call is taken up by the next one. Points of other code or data are thrown away, never mixed in.
+    An interrupted call is taken up by the next one. Points of other data are thrown away. So are points of older code,
+    unless one point of each setting, drawn by the new code's hash, is run again and gives the same scores to six
+    digits: then the change did not concern this experiment, and the file says under ``carried`` what was compared.
 
     Parameters
     ----------
@@ -229,15 +232,25 @@ def make_results(experiment: Experiment, folder: Path | None = None, *, progress
     path = (folder or results_folder()) / f"{experiment.name}.json"
     hashes, here = _hashes(experiment), surroundings()
     kept = _read(path) if path.is_file() else None
-    if kept is None or any(kept[part] != now for part, now in hashes.items()):
+    if kept is None or kept["data"] != hashes["data"]:
         kept = {"made_by": [], "points": []}
     made_by, points = list(kept["made_by"]), _usable(kept["points"], experiment)
+    carried = kept.get("carried", [])
+    changed = bool(points) and kept["code"] != hashes["code"]
+    if changed:
+        compared = _compared_again(points, experiment, hashes["code"], progress=progress)
+        if compared:
+            carried = [*carried, {"from": kept["code"], "to": hashes["code"], "points": len(points), "again": compared}]
+        else:
+            made_by, points, carried = [], [], []
 
     def keep() -> None:
         header = {"experiment": experiment.name, "module": experiment.run.__module__, "made_by": made_by, **hashes}
+        if carried:
+            header["carried"] = carried
         write_atomically(path, _as_text(header, _in_order(points, experiment)))
 
-    if len(points) < len(kept["points"]):
+    if changed or len(points) < len(kept["points"]):
         keep()
     same = (i for i, made in enumerate(made_by) if {key: made.get(key) for key in here} == here)
     maker = next(same, len(made_by))
@@ -247,23 +260,45 @@ def make_results(experiment: Experiment, folder: Path | None = None, *, progress
     bar = tqdm(todo, desc=experiment.name, unit="point", disable=not progress)
     for setting, seed in bar:
         bar.set_postfix_str(f"{_show(setting)}, seed {seed}")
-        scores = {metric: float(value) for metric, value in experiment.run(seed=seed, **setting).items()}
-        unusable = [metric for metric, value in scores.items() if not math.isfinite(value)]
-        if not scores or unusable:
-            what = f"{unusable} not finite" if scores else "no scores"
-            raise ValueError(f"{experiment.name}: {_show(setting)}, seed {seed} gave {what}; nothing was kept of it")
+        scores = _run(experiment, setting, seed)
         if maker == len(made_by):
             made_by.append({**here, "date": time.strftime("%Y-%m-%d", time.gmtime())})
-        rounded = {metric: float(f"{value:.7g}") for metric, value in scores.items()}
-        points.append({"setting": dict(setting), "seed": seed, "scores": rounded, "made_by": maker})
-        header = {
-            "experiment": experiment.name,
-            "module": experiment.run.__module__,
-            "made_by": made_by,
-            **hashes,
-        }
-        write_atomically(path, _as_text(header, _in_order(points, experiment)))
+        points.append({"setting": dict(setting), "seed": seed, "scores": scores, "made_by": maker})
+        keep()
     return load_results(experiment, path.parent)
+
+
+def _run(experiment: Experiment, setting: Setting, seed: int) -> dict[str, float]:
+    """The scores of one point, to seven digits."""
+    scores = {metric: float(value) for metric, value in experiment.run(seed=seed, **setting).items()}
+    unusable = [metric for metric, value in scores.items() if not math.isfinite(value)]
+    if not scores or unusable:
+        what = f"{unusable} not finite" if scores else "no scores"
+        raise ValueError(f"{experiment.name}: {_show(setting)}, seed {seed} gave {what}; nothing was kept of it")
+    return {metric: float(f"{value:.7g}") for metric, value in scores.items()}
+
+
+def _compared_again(points: list[dict], experiment: Experiment, code: str, *, progress: bool) -> list[str]:
+    """Run one point of each setting with the code as it is now; the places compared, or none where one differs."""
+    from tqdm import tqdm
+
+    compared = []
+    for setting in tqdm(
+        experiment.settings, desc=f"{experiment.name}: code changed, scores too?", disable=not progress
+    ):
+        there = {point["seed"]: point["scores"] for point in points if _key(point["setting"]) == _key(setting)}
+        if not there:
+            continue
+        seed = min(there, key=lambda seed: hashlib.sha256(f"{code} {_key(setting)} {seed}".encode()).hexdigest())
+        place = f"{_show(setting)}, seed {seed}"
+        live, kept = _run(experiment, setting, seed), there[seed]
+        for metric in sorted(live.keys() | kept.keys()):
+            same = metric in live and metric in kept and math.isclose(live[metric], kept[metric], rel_tol=SAME_SCORE)
+            if not same and not metric.startswith("seconds"):
+                print(f"{experiment.name}: {place}: {metric} was {kept.get(metric)}, is {live.get(metric)}: all anew")
+                return []
+        compared.append(place)
+    return compared
 
 
 def _hashes(experiment: Experiment) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 import os
 import random
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 
-__all__ = ["autocast", "cache_dir", "pick_device", "seed_everything", "show_progress"]
+__all__ = ["autocast", "cache_dir", "pick_device", "seed_everything", "seeded", "show_progress"]
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
@@ -29,7 +30,7 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
     >>> pick_device("cpu")
     device(type='cpu')
     """
-    name = name or os.environ.get("TLCOURSE_DEVICE")
+    name = name or os.environ.get("TLCOURSE_DEVICE") or None
     if name is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -54,6 +55,23 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 -- for code that takes no generator
     torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """PyTorch's draws on the CPU, and on the device, come from the seed inside; afterwards the states are as before.
+
+    `torch.manual_seed` would also seed every other device and leave it so. On MPS the state before is not restored.
+    """
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device is not None and device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
 
 
 def autocast(device: torch.device) -> AbstractContextManager:

@@ -4,6 +4,7 @@ A plan says which stages move; the frozen prefix is computed once; batches are a
 ``step``; what follows an epoch is one function. There are no hooks.
 """
 
+import hashlib
 import math
 import os
 import time
@@ -22,7 +23,7 @@ from tlcourse.data import Task
 from tlcourse.evaluation import metrics, predict_probabilities
 from tlcourse.masked import Masked
 from tlcourse.plans import Plan, apply_plan, parameter_groups
-from tlcourse.runtime import autocast, pick_device, show_progress
+from tlcourse.runtime import autocast, pick_device, seeded, show_progress
 
 __all__ = ["History", "train", "warmup_cosine"]
 
@@ -34,7 +35,7 @@ class History:
     Attributes
     ----------
     train_loss
-        Mean cross-entropy over the samples of the epoch, in nats, as seen during training.
+        Mean loss over the samples of the epoch, penalties included, in nats, as seen during training.
     val
         `evaluation.metrics` on the validation split.
     lr
@@ -92,7 +93,7 @@ def train(
     Raises
     ------
     ValueError
-        If an argument is out of range, or the checkpoint is of another run.
+        If an argument is out of range, or the checkpoint is none or is of another run.
     FloatingPointError
         If the loss stops being a number.
     KeyboardInterrupt
@@ -115,11 +116,14 @@ def train(
         batch_size=batch_size,
         seed=seed,
         augment=augment,
+        penalties=penalties,
         head=head,
         device=device,
     )
+    if resume is not None:
+        run.load(Path(resume))
     run.prepare_inputs(cache=cache)
-    with run.session(checkpoint=checkpoint, resume=resume, progress=progress) as after_epoch:
+    with run.session(checkpoint=checkpoint, progress=progress) as after_epoch:
         for epoch in run.epochs_left:
             model.train()
             for state, labels in run.batches():
@@ -147,11 +151,11 @@ def warmup_cosine(step: int, total: int, *, warmup: float = 0.1) -> float:
 class _Run:
     """What the loop needs: the model on its device, batches, rates, the record."""
 
-    def __init__(self, model, task, plan, *, epochs, batch_size, seed, augment, head, device) -> None:
+    def __init__(self, model, task, plan, *, epochs, batch_size, seed, augment, penalties, head, device) -> None:
         for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
             if value < 1:
                 raise ValueError(f"{name}={value}: at least 1 is needed")
-        self.model, self.task, self.plan, self.augment = model, task, plan, augment
+        self.model, self.task, self.plan, self.augment, self.penalties = model, task, plan, augment, penalties
         self.epochs, self.batch_size, self.seed = epochs, batch_size, seed
         self.head = model.head_name(head or task.name)
         self.device = pick_device(device)
@@ -163,10 +167,15 @@ class _Run:
         self.generator = torch.Generator().manual_seed(seed)
         self.history = History()
         self.steps_done, self.losses, self.bar = 0, [], None
+        self.last_checkpoint, self.generators = None, None
 
     @property
     def steps_an_epoch(self) -> int:
         return math.ceil(len(self.task.train) / self.batch_size)
+
+    @property
+    def largest_batch(self) -> int:
+        return math.ceil(len(self.task.train) / self.steps_an_epoch)
 
     @property
     def epochs_left(self) -> range:
@@ -180,7 +189,11 @@ class _Run:
         depth = frozen_depth(self.model, self.plan)
         # Random changes of the raw input would have to pass through the prefix each time.
         if cache and depth and self.augment is None:
-            kept = [cached_prefix(self.model, inputs, depth=depth) for inputs in (train.inputs, val.inputs)]
+            # In batches of the size that training takes: another size rounds otherwise, and high rates amplify that.
+            kept = [
+                cached_prefix(self.model, train.inputs, depth=depth, batch_size=self.largest_batch),
+                cached_prefix(self.model, val.inputs, depth=depth),
+            ]
             if all(inputs is not None for inputs in kept):
                 (self.inputs, self.val_inputs), self.depth = kept, depth
         self.history.cached_stages = self.depth
@@ -211,14 +224,11 @@ class _Run:
             self.bar.update()
 
     @contextmanager
-    def session(self, *, checkpoint, resume, progress) -> Iterator[Callable[[int], bool]]:
+    def session(self, *, checkpoint, progress) -> Iterator[Callable[[int], bool]]:
         """Seeded, with a progress bar; what follows an epoch is the function that this yields."""
-        devices = [self.device] if self.device.type == "cuda" else []
         watch = progress if callable(progress) else None
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.seed)
-            if resume is not None:
-                self._load(Path(resume))
+        with seeded(self.seed, self.device):
+            self._set_generators()
             if progress is True and show_progress():
                 from tqdm.auto import tqdm
 
@@ -244,8 +254,8 @@ class _Run:
             except KeyboardInterrupt as interrupt:
                 done = len(self.history.epochs)
                 way_on = "give checkpoint= to be able to go on next time"
-                if checkpoint and done:
-                    way_on = f"resume={str(checkpoint)!r} goes on after epoch {done}"
+                if self.last_checkpoint:
+                    way_on = f"resume={str(self.last_checkpoint)!r} goes on after epoch {done}"
                 where = f"epoch {done + 1} of {self.epochs}, after step {self.steps_done} of {self.total_steps}"
                 raise KeyboardInterrupt(f"stopped in {where}; {way_on}") from interrupt
             finally:
@@ -269,13 +279,23 @@ class _Run:
         history.seconds.append(time.perf_counter() - self.started)
 
     def _fingerprint(self) -> dict:
+        """Whatever two runs must have in common for one to go on where the other stopped."""
+        task, rows = self.task, self.task.train
+        drawn = hashlib.sha256(rows.index.numpy().tobytes() + rows.labels.cpu().numpy().tobytes())
         return {
             "plan": self.plan.to_json(),
-            "task": self.task.name,
-            "samples": len(self.labels),
+            "backbone": self.model.backbone.name,
+            "head": self.head,
+            "task": task.name,
+            "task seed": task.seed,
+            "task options": repr(sorted(task.options.items())),
+            "samples": len(rows),
+            "samples drawn": drawn.hexdigest()[:12],
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "seed": self.seed,
+            "augment": _name_of(self.augment),
+            "penalties": ", ".join(map(_name_of, self.penalties)),
         }
 
     def _save(self, path: Path) -> None:
@@ -295,6 +315,7 @@ class _Run:
                 temporary,
             )
             os.replace(temporary, path)
+            self.last_checkpoint = path
         except (OSError, RuntimeError) as error:
             raise OSError(
                 f"the checkpoint {path} could not be written ({error}); the one before it is intact"
@@ -302,7 +323,8 @@ class _Run:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _load(self, path: Path) -> None:
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint: before the frozen prefix is computed, which its weights decide."""
         try:
             # Generator states must stay on the CPU; load_state_dict moves the rest.
             stored = torch.load(path, map_location="cpu", weights_only=True)
@@ -310,7 +332,9 @@ class _Run:
             raise ValueError(f"resume={str(path)!r}: there is no such checkpoint") from error
         except Exception as error:
             raise ValueError(f"resume={str(path)!r} is not a checkpoint of train(): {error}") from error
-        ours, theirs = self._fingerprint(), stored["run"]
+        ours, theirs = self._fingerprint(), stored.get("run") if isinstance(stored, dict) else None
+        if not isinstance(theirs, dict) or theirs.keys() != ours.keys():
+            raise ValueError(f"resume={str(path)!r} is not a checkpoint of this version's train()")
         different = [f"{key}: {theirs[key]} there, {ours[key]} here" for key in ours if ours[key] != theirs[key]]
         if different:
             raise ValueError(f"resume={str(path)!r} is of another run ({'; '.join(different)})")
@@ -318,8 +342,18 @@ class _Run:
         self.optimizer.load_state_dict(stored["optimizer"])
         self.history = History(**stored["history"])
         self.steps_done = stored["steps_done"]
-        own, everyones, cuda = stored["generators"]
+        self.last_checkpoint, self.generators = path, stored["generators"]
+
+    def _set_generators(self) -> None:
+        if self.generators is None:
+            return
+        own, everyones, cuda = self.generators
         self.generator.set_state(own)
         torch.set_rng_state(everyones)
         if cuda is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(cuda, self.device)
+
+
+def _name_of(function: Callable | None) -> str:
+    """A name that tells augmentations and penalties apart, for functions and for objects that are called."""
+    return "none" if function is None else getattr(function, "__qualname__", type(function).__qualname__)

@@ -53,7 +53,8 @@ from tlcourse import (
     train,
     widgets,
 )
-from tlcourse.experiments.lesson01 import BUDGETS, LEARNING_CURVE, REFERENCE, TRAINED_LABELS, run_strategy
+from tlcourse.experiments.lesson01 import BUDGETS, LEARNING_CURVE, REFERENCE, TRAINED_LABELS
+from tlcourse.experiments.strategies import run_strategy
 
 # %% [markdown]
 # ## The task
