@@ -39,7 +39,8 @@ def draw(path: Path = PICTURE, folder: Path | None = None) -> None:
     from tlcourse import plots
 
     ax = plots.learning_curve(curves(load_results(LEARNING_CURVE, folder)), metric="AUC on the test split")
-    ax.set_title("Solar cells, 64 px: mean and 95 % interval over five seeds")
+    seeds = len(LEARNING_CURVE.seeds)
+    ax.set_title(f"Solar cells, 64 px: mean and 95 % interval over {seeds} seeds")
     path.parent.mkdir(exist_ok=True)
     ax.figure.savefig(path, dpi=100, metadata={MARK: mark(folder)})
 

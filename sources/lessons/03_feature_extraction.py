@@ -240,8 +240,9 @@ history = train(model, task, feature_extraction(model), epochs=30, seed=0, progr
 #
 # Is that *exact*, or merely similar? It is exact if what is kept depends on nothing but the image: no stage moves, no
 # dropout is drawn, no statistics of the batch are used, and the image itself is not changed at random. All four hold
-# here. What is left is rounding: a batch of 128 may add up its products in another order than a batch of 32. We train
-# with and without the cache and compare the losses epoch by epoch. Time is *processor time*, summed over the cores:
+# here. What is left is rounding: a batch of 128 may add up its products in another order than a batch of 32, and a high
+# rate makes much of little. So `train` computes what it keeps in batches of the size that the loop takes. We train with
+# and without the cache and compare the losses epoch by epoch. Time is *processor time*, summed over the cores:
 # unlike the clock on the wall, it does not care what else your machine is doing.
 
 # %%
@@ -609,8 +610,8 @@ plots.show(
 #
 # ## Does it overfit least?
 #
-# Overfitting shows in a gap: better on the training cells than on new ones. Lesson 01 has kept both scores for ninety
-# runs, so we read them instead of training again. A warning about our expectations: some of these points had been seen
+# Overfitting shows in a gap: better on the training cells than on new ones. Lesson 01 has kept both scores for all of
+# its runs, so we read them instead of training again. A warning about our expectations: some of these points had been seen
 # before we wrote them down. So we take them from the rule, and not from ourselves. **The rule says: the frozen backbone
 # has the smaller gap.** It does not say for how many labels. We test it with few, 200, and with many, 2,000.
 
@@ -641,7 +642,7 @@ ax.axhline(0, color="black", linewidth=1)
 plots.show(
     ax,
     alt="The gap between training and test AUC against labels from 25 to 2,000, for the probe and for full "
-    "fine-tuning, with intervals over five seeds. Both gaps shrink as labels grow.",
+    "fine-tuning, with intervals over the seeds. Both gaps shrink as labels grow.",
 )
 
 # %% [markdown]
@@ -679,7 +680,7 @@ for ax, (metric, rows) in zip(axes, better.items(), strict=True):
 plots.show(
     figure,
     alt="Two forest plots of the advantage of the probe over full fine-tuning at 25, 200, 1,000 and 2,000 labels, "
-    "above in AUC, below in log-loss, with intervals over five seeds.",
+    "above in AUC, below in log-loss, with intervals over the seeds.",
 )
 
 # %% [markdown]
