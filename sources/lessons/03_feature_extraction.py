@@ -611,9 +611,9 @@ plots.show(
 # ## Does it overfit least?
 #
 # Overfitting shows in a gap: better on the training cells than on new ones. Lesson 01 has kept both scores for all of
-# its runs, so we read them instead of training again. A warning about our expectations: some of these points had been seen
-# before we wrote them down. So we take them from the rule, and not from ourselves. **The rule says: the frozen backbone
-# has the smaller gap.** It does not say for how many labels. We test it with few, 200, and with many, 2,000.
+# its runs, so we read them instead of training again. A warning about our expectations: some of these points had been
+# seen before we wrote them down. So we take them from the rule, and not from ourselves. **The rule says: the frozen
+# backbone has the smaller gap.** It does not say for how many labels. We test it with few, 200, and with many, 2,000.
 
 # %%
 kept = load_results(LEARNING_CURVE)
