@@ -11,12 +11,9 @@ from tlcourse.plans import (
     Rule,
     apply_plan,
     describe_plan,
-    discriminative,
-    feature_extraction,
-    full_fine_tune,
-    last_stages,
     parameter_groups,
 )
+from tlcourse.strategies import discriminative, feature_extraction, full_fine_tune, last_stages
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLANS = {
@@ -83,7 +80,8 @@ def test_each_stage_gets_its_rate(name, model):
         size = sum(parameter.numel() for parameter in model.stages[stage].parameters())
         assert rows[stage]["lr"] == pytest.approx([rate])
         assert (rows[stage]["parameters"], rows[stage]["trainable"]) == (size, size if rate else 0)
-    assert rows["neck"] == {"stage": "neck", "parameters": 0, "trainable": 0, "lr": []}
+    neck = {"stage": "neck", "parameters": 0, "trainable": 0, "lr": [], "decay": [], "norm": [], "backward": None}
+    assert rows["neck"] == {**neck, "frozen": "neck" in FROZEN[name]}
 
 
 @pytest.mark.parametrize("name", PLANS)
