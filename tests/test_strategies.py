@@ -22,14 +22,7 @@ from tlcourse.training import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PARTS = {  # strategy -> the parameters of the backbone that move
-    norm_only: {
-        "stem/1.weight",
-        "stem/1.bias",
-        "block1/1.weight",
-        "block1/1.bias",
-        "block10/1.weight",
-        "block10/1.bias",
-    },
+    norm_only: {f"{stage}/1.{part}" for stage in ("stem", "block1", "block10") for part in ("weight", "bias")},
     bias_only: {f"{stage}/{part}.bias" for stage in ("stem", "block1", "block10") for part in "01"},
 }
 STATISTICS = [  # strategy, options, whether BatchNorm statistics follow

@@ -80,17 +80,21 @@ def backward_shares(model: Model, moving: Set[int], example: Tensor | Masked) ->
         ``id`` of every parameter that moves.
     """
     costs = layer_costs(model, example)
-    whole = sum(2 * cost.count for cost in costs) - costs[0].count  # nothing is before the first
+    everything = {id(parameter) for parameter in model.parameters()}
+    whole = sum(_backward_counts(model, everything, costs).values())
+    return {stage: count / whole for stage, count in _backward_counts(model, moving, costs).items()}
+
+
+def _backward_counts(model: Model, moving: Set[int], costs: list[LayerCost]) -> dict[str, int]:
     moves = [any(id(parameter) in moving for parameter in stage.parameters()) for stage in model.stages.values()]
     # The first stage that moves may do so in a normalisation or an embedding alone, which costs next to nothing.
     first = moves.index(True) if True in moves else len(moves)
     places = {stage: number for number, stage in enumerate(model.stages)}
-    shares = dict.fromkeys(model.stages, 0.0)
-    moved = False
+    counts = dict.fromkeys(model.stages, 0)
+    moved = False  # whether something before the layer moves
     for cost in costs:
         moved = moved or places[cost.stage] > first
         layer = model.stages[cost.stage].get_submodule(cost.layer)
-        own = id(layer.weight) in moving
-        shares[cost.stage] += cost.count * (moved + own) / whole
+        counts[cost.stage] += cost.count * (moved + (id(layer.weight) in moving))
         moved = moved or any(id(parameter) in moving for parameter in layer.parameters(recurse=False))
-    return shares
+    return counts
