@@ -4,6 +4,7 @@ import dataclasses
 import pytest
 import timm
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from tlcourse.backbones import Backbone, ImagePreprocessing, Model, attach_head
@@ -74,7 +75,7 @@ def test_layerwise_decay_gives_the_rates_and_decays_of_timm():
     model.heads["task"] = network.head
     groups = parameter_groups(model, layerwise_decay(model, lr=2e-3, decay=0.65, weight_decay=0.05))
     ours = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
-    oracle = timm.optim.param_groups_layer_decay(network, weight_decay=0.05, layer_decay=0.65)
+    oracle = param_groups_layer_decay(network, weight_decay=0.05, layer_decay=0.65)
     theirs = {id(p): (2e-3 * group["lr_scale"], group["weight_decay"]) for group in oracle for p in group["params"]}
     assert ours.keys() == theirs.keys()
     assert len(ours) == len(list(network.parameters()))
