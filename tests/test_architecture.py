@@ -16,7 +16,8 @@ PACKAGE = Path(tlcourse.__file__).parent
 ORDER = [
     *("runtime", "sources", "masked"),
     *("backbones", "readers", "data"),
-    *("plans", "caching", "evaluation", "probes"),
+    *("norms", "adapters", "costs", "plans", "strategies"),
+    *("caching", "evaluation", "probes"),
     *("intervals", "training"),
     *("claims", "provenance", "results"),
     *("figures", "plots", "widgets"),
@@ -33,7 +34,18 @@ DEVICES = {
     ("evaluation", ".cpu()"): "scikit-learn's scores",
     ("probes", ".cpu()"): "scikit-learn's logistic regression",
 }
-HEAVY = ["transformers", "torchvision", "timm", "sklearn", "scipy", "matplotlib", "ipywidgets", "tqdm", "pandas"]
+HEAVY = [
+    "transformers",
+    "peft",
+    "torchvision",
+    "timm",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "ipywidgets",
+    "tqdm",
+    "pandas",
+]
 UNTYPED = {"attach_head": {"task"}}  # Task is defined in a later module
 NO_DOCTEST = {"__main__": "runs the command line"}
 LONGEST = 400

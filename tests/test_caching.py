@@ -10,7 +10,8 @@ from tlcourse.backbones import attach_head
 from tlcourse.caching import cached_prefix, evaluating, extract_features, frozen_depth
 from tlcourse.data import load_task, make_task, random_flips
 from tlcourse.masked import Masked
-from tlcourse.plans import Plan, Rule, discriminative, feature_extraction, full_fine_tune, last_stages
+from tlcourse.plans import Plan, Rule
+from tlcourse.strategies import discriminative, feature_extraction, full_fine_tune, last_stages
 from tlcourse.training import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")

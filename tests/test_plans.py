@@ -6,17 +6,16 @@ import torch
 from torch import nn
 
 from tlcourse.backbones import attach_head
+from tlcourse.norms import Norm
 from tlcourse.plans import (
     Plan,
     Rule,
     apply_plan,
     describe_plan,
-    discriminative,
-    feature_extraction,
-    full_fine_tune,
-    last_stages,
+    format_plan,
     parameter_groups,
 )
+from tlcourse.strategies import discriminative, feature_extraction, full_fine_tune, last_stages
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLANS = {
@@ -31,6 +30,16 @@ RATES = {  # stage -> rate; the neck has no parameters
     "last": {"stem": 0, "block1": 1e-4, "block10": 1e-4, "head": 1e-3},
     "discriminative": {"stem": 1e-3 / 2.6**3, "block1": 1e-3 / 2.6**2, "block10": 1e-3 / 2.6, "head": 1e-3},
     "full": {"stem": 1e-4, "block1": 1e-4, "block10": 1e-4, "head": 1e-2},
+}
+OLD_JSON = (
+    '{"name": "old", "rules": [{"pattern": "head", "lr": 0.1, "decay": 0.0}, '
+    '{"pattern": "*", "lr": 0.0, "decay": 0.01}]}'
+)
+NORMS = {  # plan -> what the normalisation of stem (BatchNorm), block1 (GroupNorm) and block10 (BatchNorm) does
+    "features": ["frozen", "frozen", "frozen"],
+    "last": ["frozen", "affine", "train"],
+    "full": ["train", "affine", "train"],
+    "biases": ["train", "affine", "train"],
 }
 FROZEN = {  # a stage without parameters is frozen with what precedes it
     "features": {"stem", "block1", "block10", "neck"},
@@ -56,6 +65,12 @@ BAD_PLANS = [  # what is made, the error's words
     (lambda model: last_stages(model, 0), r"last_stages\(model, 0\): the backbone has 3 stages.*block10"),
     (lambda model: last_stages(model, 4), r"last_stages\(model, 4\): the backbone has 3"),
     (lambda model: discriminative(model, factor=0.5), r"factor=0.5"),
+    (
+        lambda model: Plan("odd", (Rule("*", 0.1),), prepare=(("shake",),)),
+        r"\('shake',\) prepares nothing.*lora",
+    ),
+    (lambda model: Plan("odd", (Rule("*", 0.1),), prepare=("untie",)), r"'untie' prepares nothing"),
+    (lambda model: apply_plan(model, Plan("odd", (Rule("*", 0.1),), (("reset", "top"),))), r"resets 'top'; the stages"),
     (lambda model: parameter_groups(model, Plan("ice", (Rule("*", 0.0),))), r"'ice' freezes everything"),
 ]
 
@@ -83,7 +98,8 @@ def test_each_stage_gets_its_rate(name, model):
         size = sum(parameter.numel() for parameter in model.stages[stage].parameters())
         assert rows[stage]["lr"] == pytest.approx([rate])
         assert (rows[stage]["parameters"], rows[stage]["trainable"]) == (size, size if rate else 0)
-    assert rows["neck"] == {"stage": "neck", "parameters": 0, "trainable": 0, "lr": []}
+    neck = {"stage": "neck", "parameters": 0, "trainable": 0, "lr": [], "decay": [], "norm": [], "backward": None}
+    assert rows["neck"] == {**neck, "frozen": "neck" in FROZEN[name]}
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -198,3 +214,96 @@ def test_the_normalisation_between_moving_weights_moves_with_its_stage(model):
     apply_plan(model, Plan("partly", (Rule("block10/0.weight", 1e-3), Rule("*", 0.0))))
     model.train()
     assert [part.training for part in model.modules() if isinstance(part, nn.BatchNorm2d)] == [False, True]
+
+
+def test_a_plan_without_policy_or_steps_is_written_as_it_always_was():
+    plan = Plan("old", (Rule("head", 0.1, 0.0), Rule("*", 0.0)))
+    assert plan.to_json() == OLD_JSON
+    assert Plan.from_json(OLD_JSON) == plan
+
+
+def test_policies_and_steps_survive_as_text():
+    rules = (Rule("stem", 0.0, norm="statistics"), Rule("*", 0.1, norm=Norm(update=False)))
+    plan = Plan("new", rules, prepare=[["reset", "stem", 2], ["untie"]])
+    again = Plan.from_json(plan.to_json())
+    assert again == plan
+    assert hash(again) == hash(plan)
+    assert "norm statistics" in str(plan)
+    assert "first: reset stem 2" in str(plan)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_the_table_says_what_normalisation_does(name, model):
+    rows = describe_plan(model, PLANS[name](model))
+    assert [row["norm"] for row in rows] == [[NORMS[name][0]], [NORMS[name][1]], [NORMS[name][2]], [], []]
+    decays = [0.0] if name == "biases" else [0.0, 0.01]
+    assert all(row["decay"] == decays for row in rows if row["trainable"])
+
+
+def test_the_table_prints(model, tiny_task):
+    rows = describe_plan(model, last_stages(model, 1), example=tiny_task.train.inputs[:1])
+    lines = format_plan(rows).splitlines()
+    assert lines[0].split() == ["stage", "parameters", "trainable", "lr", "decay", "norm", "backward"]
+    assert lines[1].split() == ["stem", "240", "0", "0", "frozen", "0", "%"]
+    assert lines[3].startswith("block10         900        900  0.0001  0, 0.01  train")
+    assert len({len(line) for line in lines[:-2]}) == 1
+
+
+def tie(model):
+    """One tensor in three places."""
+    stages = model.backbone.stages
+    stages["block1"][0].bias = stages["stem"][0].bias
+    stages["block1"][1].bias = stages["stem"][0].bias
+    return stages
+
+
+def test_an_untied_tensor_gets_a_copy_for_each_rate(model):
+    stages = tie(model)
+    plan = last_stages(model, 2).untied()
+    values = stages["stem"][0].bias.clone()
+    apply_plan(model, plan)
+    assert stages["block1"][0].bias is stages["block1"][1].bias  # one rate, still one tensor
+    assert stages["block1"][0].bias is not stages["stem"][0].bias
+    assert torch.equal(stages["block1"][0].bias, values)
+    assert stages["block1"][0].bias.requires_grad
+    assert not stages["stem"][0].bias.requires_grad
+    names = [name for group in parameter_groups(model, plan) for name in group["names"]]
+    assert "block1/0.bias" in names
+    kept = stages["block1"][0].bias
+    apply_plan(model, plan)
+    assert stages["block1"][0].bias is kept
+
+
+def test_tensors_of_one_rate_stay_tied(model):
+    stages = tie(model)
+    apply_plan(model, full_fine_tune(model).untied())
+    assert stages["block1"][0].bias is stages["stem"][0].bias
+
+
+def test_the_error_about_tied_tensors_says_how_to_untie_them(model):
+    tie(model)
+    with pytest.raises(ValueError, match=r"plan.untied\(\)"):
+        parameter_groups(model, discriminative(model))
+
+
+def test_a_stage_is_reset_once(model):
+    plan = dataclasses.replace(full_fine_tune(model), prepare=(("reset", "block10", 5),))
+    stage = model.stages["block10"]
+    with torch.no_grad():
+        stage[1].running_mean.fill_(3)
+    before, other, generator = stage[0].weight.clone(), model.stages["stem"][0].weight.clone(), torch.get_rng_state()
+    apply_plan(model, plan)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert not torch.equal(stage[0].weight, before)
+    assert stage[1].running_mean.abs().max() == 0
+    assert torch.equal(model.stages["stem"][0].weight, other)
+    with torch.no_grad():
+        stage[0].weight.fill_(7)
+    apply_plan(model, plan)  # after training, say: what was learnt stays
+    assert stage[0].weight.min() == 7
+
+
+def test_a_stage_whose_start_nobody_knows_is_not_reset(model):
+    model.stages["block10"].scale = nn.Parameter(torch.ones(1))
+    with pytest.raises(ValueError, match="cannot reset 'block10': nothing says how scale starts"):
+        apply_plan(model, Plan("again", (Rule("*", 0.1),), (("reset", "block10"),)))

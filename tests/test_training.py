@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from tlcourse import training
 from tlcourse.backbones import attach_head
 from tlcourse.data import make_task, random_flips
-from tlcourse.plans import discriminative, feature_extraction, full_fine_tune, last_stages
+from tlcourse.strategies import discriminative, feature_extraction, full_fine_tune, last_stages
 from tlcourse.training import train, warmup_cosine
 
 SCHEDULE = [  # step, steps in all, factor

@@ -118,7 +118,8 @@ class Backbone(nn.Module):
 class Model(nn.Module):
     """A backbone and the heads of its tasks. The stage ``head`` stands for all of its heads.
 
-    `plans.apply_plan` notes the frozen stages here; ``train()`` then leaves them in eval mode, whoever calls it.
+    `plans.apply_plan` notes here the frozen stages, and the BatchNorm layers whose mode is not their stage's;
+    ``train()`` obeys, whoever calls it. What it did to prepare the model is noted too.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -126,6 +127,8 @@ class Model(nn.Module):
         self.backbone = backbone
         self.heads = nn.ModuleDict()
         self.frozen_stages: frozenset[str] = frozenset()
+        self.norm_modes: dict[tuple[str, str], bool] = {}  # (stage, layer) -> in train mode while the model is?
+        self.prepared: frozenset[tuple] = frozenset()
 
     @property
     def stages(self) -> dict[str, nn.Module]:
@@ -160,6 +163,8 @@ class Model(nn.Module):
         super().train(mode)
         for name in self.frozen_stages:
             self.stages[name].eval()
+        for (stage, layer), trains in self.norm_modes.items():
+            self.stages[stage].get_submodule(layer).train(mode and trains)
         return self
 
 

@@ -30,10 +30,13 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def frozen_depth(model: Model, plan: Plan) -> int:
-    """How many stages, counted from the first, the plan leaves frozen: the prefix that can be computed once."""
+    """How many stages, counted from the first, the plan leaves frozen: the prefix that can be computed once.
+
+    A stage that adapts its statistics is not frozen, though nothing in it moves.
+    """
     rows = describe_plan(model, plan)[:-1]  # without the heads
-    moving = [number for number, row in enumerate(rows) if row["trainable"]]
-    return moving[0] if moving else len(rows)
+    changing = [number for number, row in enumerate(rows) if not row["frozen"]]
+    return changing[0] if changing else len(rows)
 
 
 def extract_features(

@@ -7,8 +7,8 @@ from tlcourse.backbones import attach_head, load_backbone
 from tlcourse.caching import extract_features
 from tlcourse.data import load_task, random_flips
 from tlcourse.evaluation import evaluate, metrics
-from tlcourse.plans import full_fine_tune
 from tlcourse.probes import fit_probe
+from tlcourse.strategies import full_fine_tune
 from tlcourse.training import train
 
 __all__ = ["IMAGES_SEEN", "PRETRAINED", "PROBES", "epochs_for", "run_strategy"]
