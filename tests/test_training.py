@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from tlcourse import training
 from tlcourse.backbones import attach_head
 from tlcourse.data import make_task, random_flips
+from tlcourse.evaluation import metrics
 from tlcourse.plans import discriminative, feature_extraction, full_fine_tune, last_stages
 from tlcourse.training import train, warmup_cosine
 
@@ -120,7 +121,7 @@ def test_the_loss_falls_and_the_record_is_whole(plan, run, tiny_task):
     assert all(seconds > 0 for seconds in history.seconds)
     assert set(history.val[0]) == {"accuracy", "balanced_accuracy", "auc", "log_loss", "calibration_error"}
     assert not model.training
-    last = training.metrics(tiny_task.val.labels, model(tiny_task.val.inputs).softmax(1).detach())
+    last = metrics(tiny_task.val.labels, model(tiny_task.val.inputs).softmax(1).detach())
     assert history.val[-1] == pytest.approx(last, abs=1e-5)
 
 
