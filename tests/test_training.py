@@ -18,8 +18,8 @@ from tlcourse.backbones import attach_head
 from tlcourse.data import make_task, random_flips
 from tlcourse.evaluation import metrics
 from tlcourse.plans import Plan, Rule, discriminative, feature_extraction, full_fine_tune, last_stages
-from tlcourse.rates import slanted_triangular
-from tlcourse.training import train, warmup_cosine
+from tlcourse.rates import slanted_triangular, warmup_cosine
+from tlcourse.training import train
 
 SCHEDULE = [  # step, steps in all, factor
     (0, 100, 0.1),
