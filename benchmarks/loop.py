@@ -30,7 +30,7 @@ from tlcourse import (
     train,
 )
 from tlcourse.backbones import ImagePreprocessing
-from tlcourse.training import warmup_cosine
+from tlcourse.rates import warmup_cosine
 
 EPOCHS, BATCH_SIZE = 1, 32
 LONG_STEP, SHARE, MICROSECONDS = 10e-3, 0.03, 40

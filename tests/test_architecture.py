@@ -18,7 +18,8 @@ ORDER = [
     *("backbones", "readers", "data"),
     *("norms", "adapters", "costs", "plans", "strategies"),
     *("caching", "evaluation", "probes"),
-    *("intervals", "training"),
+    *("intervals", "averaging"),
+    *("checkpoints", "run", "rates", "training"),
     *("claims", "provenance", "results"),
     *("figures", "plots", "widgets"),
     *("doctor", "experiments", "__main__"),
@@ -26,8 +27,9 @@ ORDER = [
 # Where a device is named outside of runtime.py, and why.
 DEVICES = {
     ("backbones", "map_location='cpu'"): "a file is read before the model moves",
-    ("training", "map_location='cpu'"): "a file is read before the model moves",
-    ("training", "device.type == 'cuda'"): "the state of the card's generator is kept",
+    ("checkpoints", "map_location='cpu'"): "a file is read before the model moves",
+    ("run", "device.type == 'cuda'"): "the state of the card's generator is kept",
+    ("run", ".cpu()"): "the labels that were drawn are hashed",
     ("provenance", "device.type == 'cuda'"): "the record names the card",
     ("doctor", "device.type == 'cuda'"): "the report names the card",
     ("doctor", "device.type == 'cpu'"): "the report says that a card is not used",

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from tlcourse import caching, training
+from tlcourse import caching
+from tlcourse import run as behind_the_loop
 from tlcourse.backbones import attach_head
 from tlcourse.caching import cached_prefix, evaluating, extract_features, frozen_depth
 from tlcourse.data import load_task, make_task, random_flips
@@ -101,7 +102,9 @@ def test_past_the_bound_it_says_so_and_trains_directly(name, cases, monkeypatch)
     backbone, task = cases[name]
     runs = {}
     for bound in (caching.LARGEST_CACHE, 1000):
-        monkeypatch.setattr(training, "cached_prefix", lambda *a, b=bound, **k: cached_prefix(*a, max_bytes=b, **k))
+        monkeypatch.setattr(
+            behind_the_loop, "cached_prefix", lambda *a, b=bound, **k: cached_prefix(*a, max_bytes=b, **k)
+        )
         model = attach_head(backbone, task)
         plan = feature_extraction(model)
         with warnings.catch_warnings(record=True) as said:

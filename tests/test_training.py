@@ -5,17 +5,22 @@ import itertools
 import math
 import os
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from tlcourse import run as behind_the_loop
 from tlcourse import training
 from tlcourse.backbones import attach_head
 from tlcourse.data import make_task, random_flips
-from tlcourse.strategies import discriminative, feature_extraction, full_fine_tune, last_stages
-from tlcourse.training import train, warmup_cosine
+from tlcourse.evaluation import metrics
+from tlcourse.plans import Plan, Rule
+from tlcourse.rates import slanted_triangular, warmup_cosine
+from tlcourse.strategies import discriminative, feature_extraction, full_fine_tune, gradual_unfreezing, lora, lp_ft, last_stages
+from tlcourse.training import train
 
 SCHEDULE = [  # step, steps in all, factor
     (0, 100, 0.1),
@@ -36,11 +41,60 @@ PLANS = {
     "discriminative": lambda model: discriminative(model, lr=1e-2),
     "full": lambda model: full_fine_tune(model, lr=1e-2),
 }
+MOVING = {
+    "features": {"head": 0.3},
+    "last": {"block10": 1e-2, "head": 1e-2},
+    "full": {"stem": 1e-2, "block1": 1e-2, "block10": 1e-2, "head": 1e-2},
+}
+PHASES = {  # schedules: what opens, what closes, what comes back, and what stays as it is
+    "opening": (("features", 2), ("last", 1), ("full", 1)),
+    "closing": (("full", 2), ("last", 1), ("features", 1)),
+    "reopening": (("full", 1), ("features", 1), ("full", 2)),
+    "one": (("last", 4),),
+    "the same twice": (("last", 1), ("last", 3)),
+}
+BAD_SCHEDULES = [  # schedule, options, error, words
+    (lambda plan: (), {}, TypeError, "a schedule (a tuple of pairs of a plan and its epochs) is needed, not ()"),
+    (lambda plan: "full", {}, TypeError, "is needed, not 'full'"),
+    (lambda plan: (plan, 3), {}, TypeError, "phase 1 of the schedule must be a pair"),
+    (lambda plan: ((plan, 1), plan), {}, TypeError, "phase 2 of the schedule must be a pair"),
+    (
+        lambda plan: ((plan, 1), (plan, 0)),
+        {},
+        ValueError,
+        "phase 2 of the schedule, 'full fine-tuning', takes 0 epochs",
+    ),
+    (lambda plan: ((plan, 1.5),), {}, ValueError, "takes 1.5 epochs: a whole number"),
+    (
+        lambda plan: ((plan, 1), (plan, 2)),
+        {"epochs": 4},
+        ValueError,
+        "epochs=4, but the phases of the schedule take 1 + 2",
+    ),
+    (
+        lambda plan: ((plan, 1), (Plan("later", (Rule("block2", 1e-3), Rule("*", 0.0))), 1)),
+        {},
+        ValueError,
+        "plan 'later': the rule 'block2' matches nothing",
+    ),
+]
+VALIDATION = [  # validation losses, patience, the epochs that are trained, the best one
+    ((0.5, 0.4, 0.6, 0.7, 0.3, 0.2), 2, 4, 2),
+    ((0.5, 0.4, 0.6, 0.3, 0.7, 0.6), 2, 6, 4),
+    ((0.5, 0.4, 0.3, 0.2, 0.1, 0.6), 3, 6, 5),  # it never comes to the stop
+    ((0.5, 0.5, 0.5, 0.5, 0.3, 0.2), 3, 4, 1),  # as good is not better
+    ((0.1, 0.2, 0.1, 0.1, 0.1, 0.1), 1, 2, 1),
+    ((0.6, 0.5, 0.4, 0.3, 0.2, 0.1), 1, 6, 6),
+]
 FROZEN = {"features": ["stem", "block1", "block10", "neck"], "last": ["stem", "block1"]}
 BAD_ARGUMENTS = [  # options, error, words
     ({"epochs": 0}, ValueError, "epochs=0: at least 1"),
     ({"epochs": -1}, ValueError, "epochs=-1: at least 1"),
     ({"batch_size": 0}, ValueError, "batch_size=0: at least 1"),
+    ({"patience": 0}, ValueError, "patience=0: at least 1"),
+    ({"rates": lambda step, total: 1.0 - step}, ValueError, "the factor at step 2 of 12 is -1.0, not 0 or more"),
+    ({"rates": lambda step, total: math.nan}, ValueError, "the factor at step 0 of 12 is nan"),
+    ({"rates": lambda step, total: math.inf}, ValueError, "the factor at step 0 of 12 is inf"),
     ({"head": "other"}, KeyError, "['bright']; 'other' was asked for"),
     ({"device": "abacus"}, RuntimeError, "unknown device 'abacus'"),
     ({"resume": "nowhere.pt"}, ValueError, "resume='nowhere.pt': there is no such checkpoint"),
@@ -50,6 +104,11 @@ OTHER_RUNS = [  # what differs, what the refusal must name
     ({"seed": 1}, "seed: 0 there, 1 here"),
     ({"batch_size": 16}, "batch_size: 32 there, 16 here"),
     ({"plan": "last"}, "plan: "),
+    ({"plan": (("full", 3), ("last", 1))}, "plan: "),
+    ({"plan": (("full", 3), ("full", 1))}, "epochs: 4 there, 3 + 1 here"),
+    ({"rates": slanted_triangular}, "rates: warmup_cosine "),
+    ({"rates": partial(warmup_cosine, warmup=0.5)}, "rates: warmup_cosine "),
+    ({"patience": 2}, "patience: None there, 2 here"),
     ({"labels": 40}, "samples: 90 there, 40 here"),
     ({"name": "glowing"}, "task: bright there, glowing here"),
     ({"task_seed": 3}, "task seed: 0 there, 3 here"),
@@ -77,8 +136,12 @@ def run(fresh, tiny_task):
 
     def trained(plan="full", *, task=None, **options):
         model = fresh()
-        settings = {"epochs": 4, "device": "cpu", "progress": False} | options
-        return model, train(model, task or tiny_task, PLANS[plan](model), **settings)
+        settings = {"device": "cpu", "progress": False} | options
+        if isinstance(plan, str):
+            plan, settings = PLANS[plan](model), {"epochs": 4} | settings
+        else:
+            plan = tuple((PLANS[name](model), epochs) for name, epochs in plan)
+        return model, train(model, task or tiny_task, plan, **settings)
 
     return trained
 
@@ -120,7 +183,7 @@ def test_the_loss_falls_and_the_record_is_whole(plan, run, tiny_task):
     assert all(seconds > 0 for seconds in history.seconds)
     assert set(history.val[0]) == {"accuracy", "balanced_accuracy", "auc", "log_loss", "calibration_error"}
     assert not model.training
-    last = training.metrics(tiny_task.val.labels, model(tiny_task.val.inputs).softmax(1).detach())
+    last = metrics(tiny_task.val.labels, model(tiny_task.val.inputs).softmax(1).detach())
     assert history.val[-1] == pytest.approx(last, abs=1e-5)
 
 
@@ -518,6 +581,278 @@ def test_an_interrupt_before_there_is_a_checkpoint_says_so(checkpoint, fresh, ti
         )
     assert not model.training
     assert not list(tmp_path.iterdir())
+
+
+def by_hand(model, task, phases, rates):
+    """The oracle: each stage has an optimiser of its own, made when the stage opens and thrown away when it closes."""
+    split, optimizers, losses, step = task.train, {}, [], 0
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)  # dropout
+    each = math.ceil(len(split) / 32)
+    total = each * sum(epochs for _, epochs in phases)
+    for moving in (MOVING[name] for name, epochs in phases for _ in range(epochs)):
+        model.train()
+        for name, stage in model.stages.items():
+            stage.requires_grad_(name in moving)
+            stage.train(name in moving or (name == "neck" and "block10" in moving))
+        optimizers = {name: optimizers.get(name) or _optimizer(model.stages[name]) for name in moving}
+        loss_sum = 0.0
+        for index in torch.randperm(len(split), generator=generator).tensor_split(each):
+            loss = F.cross_entropy(model(split.inputs[index]), split.labels[index])
+            model.zero_grad()
+            loss.backward()
+            for name, optimizer in optimizers.items():
+                for group in optimizer.param_groups:
+                    group["lr"] = moving[name] * rates(step, total)
+                optimizer.step()
+            loss_sum += loss.item() * len(index)
+            step += 1
+        losses.append(loss_sum / len(split))
+    return losses
+
+
+def _optimizer(stage):
+    decayed = [parameter for parameter in stage.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in stage.parameters() if parameter.dim() == 1]
+    return torch.optim.AdamW([{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}])
+
+
+@pytest.fixture
+def optimizers(monkeypatch):
+    """Every AdamW that is made."""
+    made, original = [], torch.optim.AdamW
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *args: made.append(original(*args)) or made[-1])
+    return made
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("rates", [warmup_cosine, slanted_triangular])
+@pytest.mark.parametrize("phases", PHASES)
+def test_a_schedule_is_one_optimiser_a_stage_from_its_opening_to_its_closing(
+    phases, rates, cache, run, fresh, tiny_task
+):
+    expected = fresh()
+    losses = by_hand(expected, tiny_task, PHASES[phases], rates)
+    trained, history = run(PHASES[phases], rates=rates, cache=cache)
+    assert history.train_loss == pytest.approx(losses, abs=1e-5)
+    for key, value in trained.state_dict().items():
+        assert torch.allclose(value, expected.state_dict()[key], atol=1e-4)  # sums in another order, at a rate of 0.3
+
+
+def test_the_sum_of_a_schedule_may_be_said(run):
+    assert same(run(PHASES["opening"])[0], run(PHASES["opening"], epochs=4)[0])
+
+
+@pytest.mark.parametrize("plan", ["last", (("last", 6),)])
+def test_six_epochs_are_the_default_of_a_plan_alone(plan, run, tiny_task, fresh):
+    model = fresh()
+    assert len(train(model, tiny_task, PLANS["last"](model), device="cpu", progress=False).epochs) == 6
+    assert len(run((("last", 2), ("full", 1)))[1].epochs) == 3
+
+
+@pytest.mark.parametrize("phases", [(("last", 4),), (("last", 1), ("last", 3))])
+def test_a_phase_that_changes_nothing_changes_no_bit(phases, run):
+    assert same(run("last")[0], run(phases)[0])
+
+
+@pytest.mark.parametrize(("make", "options", "error", "words"), BAD_SCHEDULES)
+def test_a_bad_schedule_is_refused_before_anything_is_trained(make, options, error, words, fresh, tiny_task):
+    model = fresh()
+    before = copy.deepcopy(model)
+    with pytest.raises(error) as raised:
+        train(model, tiny_task, make(PLANS["full"](model)), device="cpu", progress=False, **options)
+    assert words in str(raised.value)
+    assert same(before, model)
+
+
+def test_what_opens_has_no_momentum_and_what_closes_leaves_no_trace(run, optimizers):
+    """Three steps an epoch: AdamW counts the steps that each tensor took since its stage opened."""
+    model, history = run((("full", 1), ("features", 1), ("last", 2)))
+    first, second, third = optimizers
+    head, block10 = model.heads["bright"].weight, model.backbone.stages["block10"][0].weight
+    assert third.state[head]["step"] == 12
+    assert third.state[block10]["step"] == 6
+    for name, stage in model.stages.items():
+        for parameter in stage.parameters():
+            assert (parameter in third.state) is (name in ("block10", "head"))
+            assert (parameter in second.state) is (name == "head")
+            assert (parameter.grad is not None) is parameter.requires_grad is (name in ("block10", "head"))
+    assert [set(row) for row in history.lr] == [set(MOVING[name]) for name in ("full", "features", "last", "last")]
+
+
+def test_a_stage_that_opens_joins_at_the_present_factor(run, monkeypatch):
+    rates, original = [], torch.optim.AdamW.step
+
+    def step(self, *args, **options):
+        rates.append({group["stage"]: group["lr"] for group in self.param_groups})
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    run(PHASES["opening"])
+    for number, row in enumerate(rates):
+        moving = MOVING["features" if number < 6 else "last" if number < 9 else "full"]
+        assert row == pytest.approx({stage: rate * warmup_cosine(number, 12) for stage, rate in moving.items()})
+
+
+@pytest.mark.parametrize(
+    ("phases", "passes", "kept"),
+    [  # how often all training and validation images go through the stem
+        ((("features", 2), ("last", 2)), 2, 2),
+        ((("last", 1), ("last", 3)), 1, 2),
+        ((("last", 2), ("full", 2)), 3, 0),
+        ((("full", 1), ("features", 5)), 2, 4),
+    ],
+)
+def test_the_prefix_is_computed_again_where_its_depth_changes(phases, passes, kept, fresh, tiny_task):
+    model, seen = fresh(), []
+    model.backbone.stages["stem"].register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    plans = tuple((PLANS[name](model), epochs) for name, epochs in phases)
+    history = train(model, tiny_task, plans, device="cpu", progress=False)
+    measured = 2 * len({name for name, _ in phases} - {"full"})  # one sample each, to measure its size
+    assert sum(seen) == passes * (len(tiny_task.train) + len(tiny_task.val)) + measured
+    assert history.cached_stages == kept
+
+
+@pytest.mark.parametrize("killed_at", [1, 3, 6, 7, 11])  # in each phase, and where the next one begins
+@pytest.mark.parametrize("phases", ["opening", "closing", "reopening"])
+def test_a_killed_schedule_resumes_to_the_same_weights(phases, killed_at, run, tmp_path):
+    """Twice stopped: the second time within the first epoch after the resumption."""
+    phases, path = PHASES[phases], tmp_path / "run.pt"
+    whole, history = run(phases, rates=slanted_triangular)
+    options = {"rates": slanted_triangular, "checkpoint": path}
+    with pytest.raises(Stop):
+        run(phases, penalties=(stop_at(killed_at, Stop()),), **options)
+    if path.exists():
+        with pytest.raises(Stop):
+            run(phases, penalties=(stop_at(1, Stop()),), resume=path, **options)
+    resumed, went_on = run(phases, penalties=(stop_at(None),), resume=path if path.exists() else None, **options)
+    assert same(whole, resumed)
+    assert [parameter.requires_grad for parameter in whole.parameters()] == [
+        parameter.requires_grad for parameter in resumed.parameters()
+    ]
+    assert (went_on.train_loss, went_on.val, went_on.lr, went_on.cached_stages) == (
+        history.train_loss,
+        history.val,
+        history.lr,
+        history.cached_stages,
+    )
+
+
+def test_the_bar_names_the_phase(run, monkeypatch, capsys):
+    monkeypatch.setenv("TLCOURSE_PROGRESS", "1")
+    run((("features", 1), ("full", 1)), progress=True)
+    shown = capsys.readouterr().err
+    assert "feature extraction" in shown
+    assert "full fine-tuning" in shown
+
+
+@pytest.fixture
+def judged(fresh, tiny_task, monkeypatch, optimizers):
+    """Train under given validation losses; keep the weights and the optimiser's state after each epoch."""
+
+    def trained(losses, plan="full", *, done=0, **options):
+        model, after, given = fresh(), [], iter(losses[done:])
+        monkeypatch.setattr(behind_the_loop, "metrics", lambda *args: {"log_loss": next(given)})
+
+        def remember(history):
+            after.append(copy.deepcopy((dict(model.state_dict()), optimizers[-1].state_dict())))
+
+        if isinstance(plan, str):
+            plan = ((plan, len(losses)),)
+        phases = tuple((PLANS[name](model), epochs) for name, epochs in plan)
+        history = train(model, tiny_task, phases, device="cpu", progress=remember, **options)
+        return model, history, after
+
+    return trained
+
+
+def equal(first, second):
+    """Nested dicts, lists and tensors, to the last bit."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+
+
+@pytest.mark.parametrize(("losses", "patience", "trained", "best"), VALIDATION)
+def test_patience_goes_back_to_the_best_epoch(losses, patience, trained, best, judged, optimizers):
+    model, history, after = judged(losses, patience=patience)
+    assert history.epochs == list(range(1, trained + 1))
+    assert history.best_epoch == best
+    assert not model.training
+    assert equal(dict(model.state_dict()), after[best - 1][0])
+    assert equal(optimizers[-1].state_dict(), after[best - 1][1])
+    others = [state for number, (state, _) in enumerate(after, start=1) if number != best]
+    assert not any(
+        equal(state["backbone.stages.stem.1.running_mean"], after[best - 1][0]["backbone.stages.stem.1.running_mean"])
+        for state in others
+    )
+
+
+def test_without_patience_the_last_epoch_stays_and_the_best_is_named(judged):
+    model, history, after = judged((0.5, 0.1, 0.3))
+    assert history.best_epoch == 2
+    assert equal(dict(model.state_dict()), after[-1][0])
+
+
+def test_before_the_first_epoch_none_is_the_best():
+    assert behind_the_loop.History().best_epoch == 0
+
+
+def test_patience_goes_back_into_an_earlier_phase(judged, optimizers):
+    """Also what moved there: freezing and groups are those of the best epoch."""
+    model, history, after = judged((0.5, 0.4, 0.6, 0.7), (("full", 1), ("last", 1), ("features", 2)), patience=3)
+    assert (history.best_epoch, len(history.epochs)) == (2, 4)
+    assert equal(dict(model.state_dict()), after[1][0])
+    assert equal(optimizers[-1].state_dict(), after[1][1])
+    assert {name for name, stage in model.stages.items() if any(p.requires_grad for p in stage.parameters())} == {
+        "block10",
+        "head",
+    }
+
+
+@pytest.mark.parametrize("plan", ["full", (("full", 3), ("last", 3))])
+@pytest.mark.parametrize("killed_at", [4, 8, 11, 13])
+def test_a_killed_run_with_patience_goes_back_to_the_same_epoch(killed_at, plan, judged, tmp_path):
+    losses, path = (0.5, 0.3, 0.4, 0.6, 0.7, 0.1), tmp_path / "run.pt"
+    whole, history, _ = judged(losses, plan, patience=3)
+    assert (history.best_epoch, len(history.epochs)) == (2, 5)
+    with pytest.raises(Stop):
+        judged(losses, plan, patience=3, checkpoint=path, penalties=(stop_at(killed_at, Stop()),))
+    options = {"resume": path, "checkpoint": path, "penalties": (stop_at(None),)}
+    resumed, went_on, _ = judged(losses, plan, patience=3, done=killed_at // 3, **options)
+    assert same(whole, resumed)
+    assert (went_on.epochs, went_on.train_loss, went_on.best_epoch) == (history.epochs, history.train_loss, 2)
+    again, unchanged, _ = judged(losses, plan, patience=3, done=5, **options)  # it is over: nothing is trained
+    assert same(whole, again)
+    assert unchanged.epochs == history.epochs
+
+
+def test_patience_stops_in_the_same_epoch_with_and_without_the_cache(run):
+    phases = (("features", 2), ("last", 18))
+    histories = [run(phases, cache=cache, patience=2) for cache in (True, False)]
+    (kept_model, kept), (direct_model, direct) = histories
+    assert (kept.cached_stages, direct.cached_stages) == (2, 0)
+    assert kept.epochs == direct.epochs
+    assert kept.best_epoch == direct.best_epoch == len(kept.epochs) - 2 < 18
+    assert kept.train_loss == pytest.approx(direct.train_loss, abs=1e-5)
+    for key, value in kept_model.state_dict().items():
+        assert torch.allclose(value, direct_model.state_dict()[key], atol=1e-4)
+
+
+def test_an_interrupt_keeps_the_last_weights_also_with_patience(judged, tmp_path):
+    path = tmp_path / "run.pt"
+    with pytest.raises(KeyboardInterrupt, match="goes on after epoch 2"):
+        judged((0.1, 0.5, 0.6), patience=3, checkpoint=path, penalties=(stop_at(6, KeyboardInterrupt()),))
+    stored = torch.load(path, weights_only=True)
+    assert not equal(stored["model"], stored["best"]["model"])
+
+
+@pytest.mark.parametrize("rates", [slanted_triangular, partial(warmup_cosine, warmup=0.5), lambda step, total: 0.5])
+def test_the_rates_are_those_of_the_given_function(rates, run):
+    _, history = run("full", rates=rates)
+    assert [row["stem"] for row in history.lr] == pytest.approx([1e-2 * rates(step, 12) for step in (2, 5, 8, 11)])
 
 
 @pytest.mark.gpu
