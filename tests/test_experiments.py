@@ -4,7 +4,7 @@ import pytest
 
 from tlcourse.experiments import EXPERIMENTS
 from tlcourse.experiments.lesson01 import LABELS
-from tlcourse.experiments.strategies import IMAGES_SEEN, PRETRAINED, epochs_for, run_strategy
+from tlcourse.experiments.solar import IMAGES_SEEN, PRETRAINED, epochs_for, run_strategy
 from tlcourse.results import load_results
 
 EPOCHS = {25: 40, 50: 40, 100: 40, 200: 20, 1000: 4, 2000: 2}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tlcourse.experiments.lesson01 import BUDGETS, LEARNING_CURVE, REFERENCE, TRAINED_LABELS
-from tlcourse.experiments.strategies import epochs_for
+from tlcourse.experiments.solar import epochs_for
 from tlcourse.intervals import Scores
 from tlcourse.results import load_results
 from tools import readme_picture

@@ -11,8 +11,8 @@ import torch
 from tlcourse.backbones import attach_head
 from tlcourse.data import random_flips
 from tlcourse.plans import Plan, Rule
-from tlcourse.strategies import discriminative, feature_extraction, full_fine_tune, last_stages
 from tlcourse.rates import find_rate, slanted_triangular, warmup_cosine
+from tlcourse.strategies import discriminative, feature_extraction, full_fine_tune, last_stages, lora
 from tlcourse.training import train
 
 TRIANGLE = [  # step, steps in all, options, factor
@@ -256,3 +256,9 @@ def test_the_validation_and_test_labels_are_not_looked_at(cache, model, tiny_tas
     plan = feature_extraction(model)
     other = find_rate(model, swapped, plan, steps=12, device="cpu", cache=cache)
     assert other.losses == curve(feature_extraction, cache=cache).losses
+
+
+def test_a_plan_that_prepares_the_model_is_tested_on_a_copy(model, curve):
+    before = set(model.state_dict())
+    assert len(curve(lambda model: lora(model, rank=2, targets=("block10/0",))).rates) == 12
+    assert set(model.state_dict()) == before

@@ -19,7 +19,15 @@ from tlcourse.data import make_task, random_flips
 from tlcourse.evaluation import metrics
 from tlcourse.plans import Plan, Rule
 from tlcourse.rates import slanted_triangular, warmup_cosine
-from tlcourse.strategies import discriminative, feature_extraction, full_fine_tune, gradual_unfreezing, lora, lp_ft, last_stages
+from tlcourse.strategies import (
+    discriminative,
+    feature_extraction,
+    full_fine_tune,
+    gradual_unfreezing,
+    last_stages,
+    lora,
+    lp_ft,
+)
 from tlcourse.training import train
 
 SCHEDULE = [  # step, steps in all, factor
@@ -902,3 +910,44 @@ def test_a_killed_run_resumes_on_a_gpu(run, tmp_path):
         run(device="cuda", checkpoint=tmp_path / "run.pt", penalties=(stop_at(7, Stop()),))
     _, went_on = run(device="cuda", resume=tmp_path / "run.pt", penalties=(stop_at(None),))
     assert went_on.train_loss == pytest.approx(history.train_loss, abs=1e-3)  # atomic additions have no fixed order
+
+
+SCHEDULED = [  # what returns the schedule, epochs in all, which stages move in the last epoch
+    (lambda model: lp_ft(model, head_epochs=2, epochs=1, lr=1e-2), 3, {"stem", "block1", "block10", "head"}),
+    (lambda model: gradual_unfreezing(model, lr=1e-2), 4, {"stem", "block1", "block10", "head"}),
+]
+
+
+@pytest.mark.parametrize(("make", "epochs", "moving"), SCHEDULED)
+def test_the_loop_takes_what_the_strategies_return(make, epochs, moving, fresh, tiny_task):
+    model = fresh()
+    history = train(model, tiny_task, make(model), device="cpu", progress=False)
+    assert len(history.epochs) == epochs
+    assert (set(history.lr[0]), set(history.lr[-1])) == ({"head"}, moving)
+    assert history.train_loss[-1] < history.train_loss[0]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_lora_is_one_more_thing_that_the_loop_trains(cache, fresh, tiny_task, tmp_path):
+    """Behind the kept prefix, through a kill, and with every tensor of the base as it was."""
+
+    def trained(**options):
+        model = fresh()
+        plan = lora(model, rank=2, targets=("block10/0",), lr=1e-2)
+        return model, train(model, tiny_task, plan, epochs=3, cache=cache, device="cpu", progress=False, **options)
+
+    model, history = trained()
+    assert history.cached_stages == (2 if cache else 0)
+    assert history.train_loss[-1] < history.train_loss[0]
+    base = {name.replace(".base_layer", ""): value for name, value in model.backbone.state_dict().items()}
+    assert all(torch.equal(base[name], value) for name, value in fresh().backbone.state_dict().items())
+    with pytest.raises(Stop):
+        trained(checkpoint=tmp_path / "run.pt", penalties=(stop_at(7, Stop()),))
+    assert same(model, trained(resume=tmp_path / "run.pt", penalties=(stop_at(None),))[0])
+
+
+def test_a_later_phase_may_bring_lora(fresh, tiny_task):
+    model = fresh()
+    phases = ((feature_extraction(model), 1), (lora(model, rank=2, targets=("block10/0",)), 1))
+    history = train(model, tiny_task, phases, device="cpu", progress=False)
+    assert [set(row) for row in history.lr] == [{"head"}, {"block10", "head"}]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tlcourse.backbones import Model
 from tlcourse.data import Task
-from tlcourse.plans import Plan, parameter_groups
+from tlcourse.plans import Plan, apply_plan, parameter_groups
 from tlcourse.run import _Run
 from tlcourse.runtime import autocast, seeded
 
@@ -137,9 +137,10 @@ def find_rate(
         raise ValueError(f"lowest={lowest} and highest={highest}: 0 < lowest < highest is needed")
     if steps < 2:
         raise ValueError(f"steps={steps}: at least 2 are needed")
+    model = copy.deepcopy(model)
+    apply_plan(model, plan)
     fastest = max(group["lr"] for group in parameter_groups(model, plan))
     wanted = [lowest * (highest / lowest) ** (step / (steps - 1)) for step in range(steps)]
-    model = copy.deepcopy(model)
     run = _Run(
         model,
         task,

@@ -81,7 +81,8 @@ class _Run:
         self.total_steps = self.epochs * self.steps_an_epoch
         self.rates, self.factors = rates, _factors(rates, self.total_steps)
         for later, _ in self.phases[1:]:
-            parameter_groups(model, later)  # what is wrong with a later plan is said before the first one is trained
+            if not later.prepare:  # else it fits only the model that it makes
+                parameter_groups(model, later)  # what is wrong with it is said before the first one is trained
         self.model.to(self.device, memory_format=torch.channels_last)
         self.phase, self.optimizer, self.bar = None, None, None
         self._begin_phase(0)

@@ -54,7 +54,7 @@ from tlcourse import (
     widgets,
 )
 from tlcourse.experiments.lesson01 import BUDGETS, LEARNING_CURVE, REFERENCE, TRAINED_LABELS
-from tlcourse.experiments.strategies import run_strategy
+from tlcourse.experiments.solar import run_strategy
 
 # %% [markdown]
 # ## The task

@@ -1,6 +1,6 @@
 """Lesson 01: what pre-training is worth, in labels and in compute, on solar cells: which points are kept."""
 
-from tlcourse.experiments.strategies import PRETRAINED, PROBES, run_strategy
+from tlcourse.experiments.solar import PRETRAINED, PROBES, run_strategy
 from tlcourse.results import Experiment
 
 __all__ = ["BUDGETS", "LABELS", "LEARNING_CURVE", "REFERENCE", "TRAINED_LABELS"]
