@@ -112,10 +112,10 @@ def _target_names(model: Model, targets: tuple[str, ...]) -> list[str]:
         closed = [part.out_proj for part in module.modules() if isinstance(part, nn.MultiheadAttention)]
         for name, layer in module.named_modules():
             fits = isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
-            if not fits or any(layer is one for one in closed):
+            if not fits or any(layer is projection for projection in closed):
                 continue
             names = (f"{stage}/{name}", name.rpartition(".")[2])
-            patterns = {pattern for pattern in targets if any(fnmatchcase(name, pattern) for name in names)}
+            patterns = {pattern for pattern in targets if any(fnmatchcase(one, pattern) for one in names)}
             used |= patterns
             if patterns or not targets:
                 found.append(".".join(filter(None, ("stages", stage, name))))

@@ -34,7 +34,7 @@ def last_stages(model: Model, count: int, *, lr: float = 1e-4, head_lr: float = 
     ValueError
         If the backbone has fewer such stages.
     """
-    names = _with_parameters(model)[:-1]
+    names = [name for name in _with_parameters(model) if name != "head"]
     if not 1 <= count <= len(names):
         raise ValueError(f"last_stages(model, {count}): the backbone has {len(names)} stages with parameters: {names}")
     opened = tuple(Rule(name, lr, decay) for name in names[-count:])
@@ -176,11 +176,8 @@ def lp_ft(
     decay: float = 0.01,
 ) -> Schedule:
     """First the head alone, then everything from there: features are distorted less (Kumar et al. 2022, LP-FT)."""
-    first = feature_extraction(model, lr=head_lr, decay=decay)
-    return (first, _at_least_one("head_epochs", head_epochs)), (
-        full_fine_tune(model, lr=lr, decay=decay),
-        _at_least_one("epochs", epochs),
-    )
+    first, then = feature_extraction(model, lr=head_lr, decay=decay), full_fine_tune(model, lr=lr, decay=decay)
+    return (first, _at_least_one("head_epochs", head_epochs)), (then, _at_least_one("epochs", epochs))
 
 
 def gradual_unfreezing(
