@@ -17,7 +17,9 @@ ORDER = [
     *("runtime", "sources", "masked"),
     *("backbones", "readers", "data"),
     *("plans", "caching", "evaluation", "probes"),
+    *("similarity", "hierarchy", "visualisation"),
     *("intervals", "training"),
+    *("grafts", "worlds"),
     *("claims", "provenance", "results"),
     *("figures", "plots", "widgets"),
     *("doctor", "experiments", "__main__"),
@@ -32,6 +34,7 @@ DEVICES = {
     ("doctor", "device.type == 'cpu'"): "the report says that a card is not used",
     ("evaluation", ".cpu()"): "scikit-learn's scores",
     ("probes", ".cpu()"): "scikit-learn's logistic regression",
+    ("similarity", ".cpu()"): "sums in float64, which not every device has",
 }
 HEAVY = ["transformers", "torchvision", "timm", "sklearn", "scipy", "matplotlib", "ipywidgets", "tqdm", "pandas"]
 UNTYPED = {"attach_head": {"task"}}  # Task is defined in a later module
