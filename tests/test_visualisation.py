@@ -44,15 +44,21 @@ WAKING = [  # value, top, gradient from above, gradient passed on
 class Functional(nn.Module):
     """A ReLU in the code of a network, not in a module of its own."""
 
+    def __init__(self, relu):
+        super().__init__()
+        self.relu = relu
+
     def forward(self, x):
-        return F.relu(x)
+        return self.relu(x)
 
 
 SILENT = {
     "module": lambda: nn.ReLU(),
     "in place": lambda: nn.ReLU(inplace=True),
     "saturating": lambda: nn.ReLU6(),
-    "in code": Functional,
+    "saturating in code": lambda: Functional(F.relu6),
+    "in code": lambda: Functional(F.relu),
+    "of a tensor": lambda: Functional(torch.Tensor.relu),
 }
 
 
@@ -87,13 +93,13 @@ def test_the_target_grows(options, by_hand, tiny_backbone):
     assert found.images.min() >= 0
     assert found.images.max() <= 1
     assert len(found.objective) == 30
-    assert found.objective[-1] > found.objective[0] + 0.05
+    assert found.objective[-1] > found.objective[0] + 0.02
     assert not found.images.requires_grad
 
 
 def test_a_filter_of_colour_is_shown_its_colour():
     red = torch.tensor([1.0, 0.0, -1.0]).view(1, 3, 1, 1)
-    images = visualise(one_filter(red), stage="stem", channel=0, size=16, steps=40).images
+    images = visualise(one_filter(red), stage="stem", channel=0, size=16, steps=40, lr=0.2).images
     mean = images.mean(dim=(0, 2, 3))
     assert mean[0] > mean[2] + 0.3
 
@@ -102,7 +108,7 @@ def test_a_filter_of_colour_is_shown_its_colour():
 def test_a_filter_of_edges_is_shown_their_direction(horizontal):
     edge = torch.tensor([[-1.0, 0.0, 1.0]] * 3).expand(1, 3, 3, 3)
     backbone = one_filter(edge if horizontal else edge.transpose(2, 3), after=(nn.ReLU(),))
-    images = visualise(backbone, stage="stem", channel=0, size=24, steps=40, jitter=2).images
+    images = visualise(backbone, stage="stem", channel=0, size=24, steps=40, lr=0.2, jitter=2).images
     across = images.diff(dim=3).square().mean(), images.diff(dim=2).square().mean()
     assert across[0 if horizontal else 1] > 2 * across[1 if horizontal else 0]
 
@@ -115,7 +121,7 @@ def test_a_unit_that_is_silent_at_the_start_is_woken(kind, monkeypatch):
         deep.weight.fill_(1.0)
         deep.bias.fill_(-1.0)
     backbone = one_filter(torch.ones(1, 3, 3, 3), bias=-9.0, after=(SILENT[kind](), deep, SILENT[kind]()))
-    options = {"stage": "stem", "channel": 0, "size": 16, "steps": 60, "count": 2}
+    options = {"stage": "stem", "channel": 0, "size": 12, "steps": 40, "count": 2, "lr": 0.1}
     woken = visualise(backbone, **options)
     assert woken.objective[0] == 0
     assert woken.objective[-1] > 0.5
@@ -123,17 +129,18 @@ def test_a_unit_that_is_silent_at_the_start_is_woken(kind, monkeypatch):
     assert visualise(backbone, **options).objective[-1] == 0  # nothing else wakes it
 
 
-def test_a_unit_that_fires_keeps_its_own_gradient(monkeypatch, tiny_backbone):
-    found = visualise(tiny_backbone, stage="block10", channel=1, size=24, steps=5)
-    assert found.objective[0] > 0
-    monkeypatch.setattr(visualisation, "_WakingReLU", None)  # would fail if it were entered
-    assert torch.equal(visualise(tiny_backbone, stage="block10", channel=1, size=24, steps=5).images, found.images)
+def test_after_a_quarter_of_the_steps_a_unit_that_fires_keeps_its_own_gradient(monkeypatch, tiny_backbone):
+    entered, waking = [], visualisation._WakingReLU
+    monkeypatch.setattr(visualisation, "_WakingReLU", lambda: entered.append(1) or waking())
+    found = visualise(tiny_backbone, stage="block10", channel=1, size=24, steps=12)
+    assert min(found.objective) > 0
+    assert len(entered) == 3
 
 
 @pytest.mark.parametrize(("value", "top", "above", "below"), WAKING)
 def test_a_waking_relu_passes_on_what_leads_into_its_range(value, top, above, below):
     x = torch.tensor([value], requires_grad=True)
-    y = visualisation._Waking.apply(x, top)
+    y = visualisation._Waking.apply(x, 0.0, top)
     assert y.item() == min(max(value, 0), top)
     y.backward(torch.tensor([above]))
     assert x.grad.item() == below

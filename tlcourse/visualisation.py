@@ -6,9 +6,11 @@ of waves and of colours that vary independently in photographs, and it is shifte
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -19,6 +21,7 @@ from tlcourse.hierarchy import check_channel, stage_number
 __all__ = ["Visualisation", "visualise"]
 
 TARGETS = ("channel", "neuron", "stage")
+WAKING_SHARE = 0.25  # of the steps
 # How red, green and blue vary together in ImageNet's photographs: a square root of their covariance, as published with
 # Olah et al. 2017 (the library lucid). Columns: light against dark, red against blue, green against both.
 COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
@@ -55,8 +58,8 @@ def visualise(
 ) -> Visualisation:
     """Images that excite a unit, a channel or a whole stage, found by gradient ascent (Adam) from faint noise.
 
-    A unit behind a ReLU that is silent for the whole image has no gradient. Where the gradient of an image is exactly
-    zero, the step is taken again with ReLUs that pass on what would wake them, so that the search starts from any noise.
+    A unit behind a ReLU that is silent has no gradient. So in the first quarter of the steps, and later where the whole
+    gradient of an image is zero, every ReLU that is silent passes on the part of its gradient that would wake it.
 
     Parameters
     ----------
@@ -117,9 +120,9 @@ def visualise(
         return _excitement(state, target=target, channel=channel, stage=stage)
 
     with evaluating(backbone), torch.enable_grad():
-        for _ in range(steps):
+        for step in range(steps):
             shift = torch.randint(-jitter, jitter + 1, (2,), generator=generator).tolist()
-            excitement, gradient = _ascent(objective, shift, spectrum)
+            excitement, gradient = _ascent(objective, shift, spectrum, waking=step < WAKING_SHARE * steps)
             history.append(excitement.mean())
             spectrum.grad = -gradient  # Adam descends
             optimizer.step()
@@ -127,15 +130,18 @@ def visualise(
     return Visualisation(images, torch.stack(history).tolist())
 
 
-def _ascent(objective: Callable[[list[int]], Tensor], shift: list[int], spectrum: Tensor) -> tuple[Tensor, Tensor]:
-    """The objective (count,) and its gradient; images without any gradient get the one that would wake the unit."""
-    excitement = objective(shift)
-    (gradient,) = torch.autograd.grad(excitement.sum(), spectrum)  # of each image alone: eval mode mixes no samples
+def _ascent(
+    objective: Callable[[list[int]], Tensor], shift: list[int], spectrum: Tensor, *, waking: bool
+) -> tuple[Tensor, Tensor]:
+    """The objective (count,) and its gradient, waking for all images or for those that have no gradient otherwise."""
+    with _WakingReLU() if waking else nullcontext():
+        excitement = objective(shift)
+        (gradient,) = torch.autograd.grad(excitement.sum(), spectrum)  # of each image alone: eval mode mixes none
     silent = gradient.flatten(1).abs().amax(dim=1) == 0
-    if silent.any():
+    if silent.any() and not waking:
         with _WakingReLU():
-            (waking,) = torch.autograd.grad(objective(shift).sum(), spectrum)
-        gradient = torch.where(silent.view(-1, 1, 1, 1, 1), waking, gradient)
+            (rousing,) = torch.autograd.grad(objective(shift).sum(), spectrum)
+        gradient = torch.where(silent.view(-1, 1, 1, 1, 1), rousing, gradient)
     return excitement.detach(), gradient
 
 
@@ -177,30 +183,28 @@ class _WakingReLU(TorchFunctionMode):
     It works on the calls, so that it finds ReLUs wherever a network holds them, in modules or in its own code.
     """
 
-    TOPS = {
-        torch.relu: math.inf,
-        torch.nn.functional.relu: math.inf,
-        torch.nn.functional.relu6: 6.0,
-        torch.Tensor.relu: math.inf,
-    }
-
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in self.TOPS:
-            return _Waking.apply(args[0], self.TOPS[func])
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in (F.relu, torch.relu, torch.Tensor.relu):
+            return _Waking.apply(args[0], 0.0, math.inf)
+        if func is F.relu6:
+            return _Waking.apply(args[0], 0.0, 6.0)
+        if func is F.hardtanh:  # what the module ReLU6 calls
+            return _Waking.apply(args[0], kwargs["min_val"], kwargs["max_val"])
+        return func(*args, **kwargs)
 
 
 class _Waking(torch.autograd.Function):
-    """Forward: clamp to 0..top. Backward, for ascent: a value outside passes on what leads it inside, nothing else."""
+    """Forward: clamp. Backward, for ascent: a value outside passes on what leads it inside, and nothing else."""
 
     @staticmethod
-    def forward(context, x: Tensor, top: float) -> Tensor:
+    def forward(context, x: Tensor, bottom: float, top: float) -> Tensor:
         context.save_for_backward(x)
-        context.top = top
-        return x.clamp(0, top)
+        context.bounds = bottom, top
+        return x.clamp(bottom, top)
 
     @staticmethod
-    def backward(context, gradient: Tensor) -> tuple[Tensor, None]:
-        (x,) = context.saved_tensors
-        blocked = (x <= 0) & (gradient < 0) | (x >= context.top) & (gradient > 0)
-        return gradient.masked_fill(blocked, 0), None
+    def backward(context, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (x,), (bottom, top) = context.saved_tensors, context.bounds
+        blocked = (x <= bottom) & (gradient < 0) | (x >= top) & (gradient > 0)
+        return gradient.masked_fill(blocked, 0), None, None
