@@ -110,7 +110,7 @@ def test_a_filter_of_edges_is_shown_their_direction(horizontal):
     backbone = one_filter(edge if horizontal else edge.transpose(2, 3), after=(nn.ReLU(),))
     images = visualise(backbone, stage="stem", channel=0, size=24, steps=40, lr=0.2, jitter=2).images
     across = images.diff(dim=3).square().mean(), images.diff(dim=2).square().mean()
-    assert across[0 if horizontal else 1] > 2 * across[1 if horizontal else 0]
+    assert across[0 if horizontal else 1] > 1.5 * across[1 if horizontal else 0]
 
 
 @pytest.mark.parametrize("kind", SILENT)
@@ -129,12 +129,33 @@ def test_a_unit_that_is_silent_at_the_start_is_woken(kind, monkeypatch):
     assert visualise(backbone, **options).objective[-1] == 0  # nothing else wakes it
 
 
-def test_after_a_quarter_of_the_steps_a_unit_that_fires_keeps_its_own_gradient(monkeypatch, tiny_backbone):
-    entered, waking = [], visualisation._WakingReLU
-    monkeypatch.setattr(visualisation, "_WakingReLU", lambda: entered.append(1) or waking())
-    found = visualise(tiny_backbone, stage="block10", channel=1, size=24, steps=12)
+def test_a_unit_that_fires_keeps_its_own_gradient(monkeypatch, tiny_backbone):
+    monkeypatch.setattr(visualisation, "_WakingReLU", None)  # would fail if it were entered
+    found = visualise(tiny_backbone, stage="block10", channel=1, size=24, steps=5)
     assert min(found.objective) > 0
-    assert len(entered) == 3
+
+
+def test_of_several_images_only_the_silent_are_woken():
+    """One image is far from grey already, and keeps the gradient that it has alone."""
+    backbone = one_filter(torch.ones(1, 3, 3, 3), bias=-9.0, after=(nn.ReLU(),))
+    spectrum = 0.01 * torch.randn(2, 3, 12, 7, 2)
+    spectrum[1, 0, 0, 0, 0] = 8.0  # light
+
+    def ascent(spectrum):
+        spectrum = spectrum.clone().requires_grad_()
+
+        def objective(shift):
+            return backbone(visualisation._to_images(spectrum, 12))[:, 0].mean(dim=(1, 2))
+
+        return visualisation._ascent(objective, [0, 0], spectrum)
+
+    excitement, gradient = ascent(spectrum)
+    assert excitement[0] == 0
+    assert excitement[1] > 1
+    assert gradient[0].abs().max() > 0
+    images = spectrum[1:].clone().requires_grad_()
+    backbone(visualisation._to_images(images, 12)).mean().backward()
+    assert torch.allclose(gradient[1], images.grad[0], atol=1e-6)
 
 
 @pytest.mark.parametrize(("value", "top", "above", "below"), WAKING)
