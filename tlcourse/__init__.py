@@ -46,6 +46,7 @@ _HOME = {
     "graft": "grafts",
     "Graft": "grafts",
     "split_classes": "grafts",
+    "make_world": "worlds",
     "over_seeds": "intervals",
     "Scores": "intervals",
     "claim": "claims",
