@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tlcourse import hierarchy
 from tlcourse.backbones import Backbone, ImagePreprocessing, attach_head
 from tlcourse.caching import extract_features
 from tlcourse.data import make_task
@@ -134,6 +135,19 @@ def test_a_probe_at_every_stage_is_the_probe_of_its_features(tiny_backbone, tiny
         )
         expected = metrics(tiny_task.test.labels, probe.probabilities(parts["test"][name]))
         assert scores[name] == pytest.approx(expected | {"C": probe.C})
+
+
+def test_validation_chooses_and_the_test_split_only_scores(monkeypatch, tiny_backbone, tiny_task):
+    seen = []
+
+    def spy(features, labels, *, validation, strengths):
+        seen.append((len(features), len(validation[0]), torch.equal(validation[1], tiny_task.val.labels)))
+        return fit_probe(features, labels, validation=validation, strengths=strengths)
+
+    monkeypatch.setattr(hierarchy, "fit_probe", spy)
+    probe_stages(tiny_backbone, tiny_task, strengths=(1e-3,))
+    assert len(tiny_task.val) != len(tiny_task.test)
+    assert seen == [(len(tiny_task.train), len(tiny_task.val), True)] * 4
 
 
 def test_a_task_that_the_backbone_cannot_read_is_refused(tiny_backbone, lines):
