@@ -18,8 +18,10 @@ ORDER = [
     *("backbones", "readers", "data"),
     *("norms", "adapters", "costs", "plans", "strategies"),
     *("caching", "evaluation", "probes"),
+    *("similarity", "hierarchy", "visualisation"),
     *("intervals", "averaging"),
     *("checkpoints", "run", "rates", "training"),
+    *("grafts", "worlds"),
     *("claims", "provenance", "results"),
     *("figures", "plots", "widgets"),
     *("doctor", "experiments", "__main__"),
@@ -35,6 +37,7 @@ DEVICES = {
     ("doctor", "device.type == 'cpu'"): "the report says that a card is not used",
     ("evaluation", ".cpu()"): "scikit-learn's scores",
     ("probes", ".cpu()"): "scikit-learn's logistic regression",
+    ("similarity", ".cpu()"): "sums in float64, which not every device has",
 }
 HEAVY = [
     "transformers",
