@@ -14,7 +14,8 @@ import tlcourse
 PACKAGE = Path(tlcourse.__file__).parent
 # A module imports only from those before it. Each line is a layer that stands by itself.
 ORDER = [
-    *("runtime", "sources", "masked"),
+    *("runtime", "sources", "masked", "batching"),
+    *("text_stages", "image_stages"),
     *("backbones", "readers", "data"),
     *("plans", "caching", "evaluation", "probes"),
     *("intervals", "training"),

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tlcourse.backbones import Model
+from tlcourse.batching import bucketed_order
 from tlcourse.caching import cached_prefix, frozen_depth
 from tlcourse.data import Task
 from tlcourse.evaluation import metrics, predict_probabilities
@@ -66,6 +67,7 @@ def train(
     penalties: tuple[Callable, ...] = (),
     head: str | None = None,
     cache: bool = True,
+    bucket: bool = False,
     checkpoint: str | Path | None = None,
     resume: str | Path | None = None,
     device: str | torch.device | None = None,
@@ -85,6 +87,8 @@ def train(
         Which head; default: the task's own.
     cache
         Compute the frozen prefix once. The losses are the same without it, only later.
+    bucket
+        Put texts of similar length into a batch, which needs less padding then: `batching.bucketed_order`.
     checkpoint, resume
         Write everything to this file after each epoch; go on from such a file, to the same weights as without a stop.
     progress
@@ -119,6 +123,7 @@ def train(
         penalties=penalties,
         head=head,
         device=device,
+        bucket=bucket,
     )
     if resume is not None:
         run.load(Path(resume))
@@ -151,12 +156,17 @@ def warmup_cosine(step: int, total: int, *, warmup: float = 0.1) -> float:
 class _Run:
     """What the loop needs: the model on its device, batches, rates, the record."""
 
-    def __init__(self, model, task, plan, *, epochs, batch_size, seed, augment, penalties, head, device) -> None:
+    def __init__(
+        self, model, task, plan, *, epochs, batch_size, seed, augment, penalties, head, device, bucket
+    ) -> None:
         for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
             if value < 1:
                 raise ValueError(f"{name}={value}: at least 1 is needed")
         self.model, self.task, self.plan, self.augment, self.penalties = model, task, plan, augment, penalties
         self.epochs, self.batch_size, self.seed = epochs, batch_size, seed
+        if bucket and not isinstance(task.train.inputs, Masked):
+            raise ValueError(f"bucket=True: task {task.name!r} holds images, which have no lengths")
+        self.bucket = bucket
         self.head = model.head_name(head or task.name)
         self.device = pick_device(device)
         self.model.to(self.device, memory_format=torch.channels_last)
@@ -200,8 +210,13 @@ class _Run:
 
     def batches(self) -> Iterator[tuple[Tensor | Masked, Tensor]]:
         """Every sample once, in a new random order; the sizes of the batches differ by at most one."""
-        order = torch.randperm(len(self.labels), generator=self.generator).to(self.device)
-        for index in order.tensor_split(self.steps_an_epoch):
+        if self.bucket:
+            lengths = self.task.train.inputs.mask.sum(dim=1)
+            order = [index.to(self.device) for index in bucketed_order(lengths, self.batch_size, self.generator)]
+        else:
+            shuffled = torch.randperm(len(self.labels), generator=self.generator).to(self.device)
+            order = shuffled.tensor_split(self.steps_an_epoch)
+        for index in order:
             state = self.inputs[index]
             if self.augment is not None:
                 state = self.augment(state, self.generator)
@@ -294,6 +309,7 @@ class _Run:
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "seed": self.seed,
+            "bucket": self.bucket,
             "augment": _name_of(self.augment),
             "penalties": ", ".join(map(_name_of, self.penalties)),
         }
