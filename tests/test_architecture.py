@@ -14,7 +14,8 @@ import tlcourse
 PACKAGE = Path(tlcourse.__file__).parent
 # A module imports only from those before it. Each line is a layer that stands by itself.
 ORDER = [
-    *("runtime", "sources", "masked"),
+    *("runtime", "sources", "masked", "batching"),
+    *("text_stages", "image_stages"),
     *("backbones", "readers", "data"),
     *("norms", "adapters", "costs", "plans", "strategies"),
     *("caching", "evaluation", "probes"),
@@ -31,7 +32,7 @@ DEVICES = {
     ("backbones", "map_location='cpu'"): "a file is read before the model moves",
     ("checkpoints", "map_location='cpu'"): "a file is read before the model moves",
     ("run", "device.type == 'cuda'"): "the state of the card's generator is kept",
-    ("run", ".cpu()"): "the labels that were drawn are hashed",
+    ("run", ".cpu()"): "labels are hashed, lengths sorted",
     ("provenance", "device.type == 'cuda'"): "the record names the card",
     ("doctor", "device.type == 'cuda'"): "the report names the card",
     ("doctor", "device.type == 'cpu'"): "the report says that a card is not used",

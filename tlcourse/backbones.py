@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tlcourse.image_stages import vit_stages
 from tlcourse.masked import Masked
 from tlcourse.runtime import seeded
+from tlcourse.text_stages import POOLINGS, text_stages
 
 __all__ = [
     "Backbone",
@@ -55,12 +57,13 @@ class ImagePreprocessing:
 class TextPreprocessing:
     """Which tokenizer a backbone reads: tokens from another one are meaningless to it.
 
-    ``folder`` holds the tokenizer's files; ``name`` goes into cache keys. Called with `Masked` token ids (n, L) it
-    returns them unchanged.
+    ``folder`` holds the tokenizer's files, or is the hub's name for them, at ``revision``; ``name`` goes into cache
+    keys. Called with `Masked` token ids (n, L) it returns them unchanged.
     """
 
     name: str
-    folder: Path
+    folder: Path | str
+    revision: str | None = None
 
     modality = "text"
 
@@ -73,7 +76,7 @@ class TextPreprocessing:
         """Token ids and mask (n, L), L <= max_length; longer texts are cut."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, revision=self.revision or "main")
         batch = tokenizer(list(texts), truncation=True, max_length=max_length, padding=True, return_tensors="pt")
         return Masked(batch["input_ids"], batch["attention_mask"].bool())
 
@@ -168,21 +171,35 @@ class Model(nn.Module):
         return self
 
 
-def load_backbone(name: str, *, pretrained: bool = True, seed: int = 0) -> Backbone:
+def load_backbone(
+    name: str, *, pretrained: bool = True, seed: int = 0, pooling: str = "mean", revision: str | None = None
+) -> Backbone:
     """Load a backbone as a row of stages.
 
     Parameters
     ----------
     name
-        ``"efficientnet_lite0"`` and ``"minilm"`` come with the course; ``"resnet50"`` loads its ImageNet weights
-        (``ResNet50_Weights.IMAGENET1K_V2``) over the network the first time.
+        ``"efficientnet_lite0"`` and ``"minilm"`` come with the course; ``"resnet50"`` and ``"vit_b_16"``
+        (224 px only) load torchvision's ImageNet weights (``IMAGENET1K_V2`` and ``IMAGENET1K_V1``), and
+        ``"bert-base-uncased"``, ``"roberta-base"`` and ``"microsoft/deberta-v3-base"`` the hub's, over the network the
+        first time. A folder with a BERT, RoBERTa or DeBERTa-v2 and its tokenizer, as ``save_pretrained`` writes them,
+        is loaded by its path.
     pretrained
         False gives the same network with random weights, drawn from ``seed``: the start of "from scratch".
+    pooling
+        How a text's tokens become its features: ``"mean"``, ``"cls"`` or ``"max"``.
+    revision
+        The commit of a hub encoder. None takes what its main branch holds that day: no pin, so give the hash of the
+        commit for results that are kept.
 
     Raises
     ------
     KeyError
         If the name is unknown; the message lists those that are known.
+    ValueError
+        If the pooling is unknown, or pooling or revision is given where it means nothing.
+    RuntimeError
+        If weights cannot be downloaded; the message names what comes with the course.
     tlcourse.sources.SourceError
         If the embedded package is missing or altered.
 
@@ -192,25 +209,32 @@ def load_backbone(name: str, *, pretrained: bool = True, seed: int = 0) -> Backb
     >>> list(backbone.stages)[:3], backbone.feature_dim
     (['stem', 'block1', 'block2'], 1280)
     """
-    if name not in _LOADERS:
-        raise KeyError(f"no backbone {name!r}; there are: {', '.join(sorted(_LOADERS))}")
+    if not _is_text(name) and name not in _LOADERS:
+        raise KeyError(f"no backbone {name!r}; there are: {', '.join(sorted([*_LOADERS, *_TEXT_BACKBONES]))}")
+    if pooling not in POOLINGS or (pooling != "mean" and name in _LOADERS):
+        raise ValueError(f"pooling={pooling!r} for {name!r}: text backbones take one of {', '.join(POOLINGS)}")
+    if revision is not None and name not in _HUB_TEXT:
+        raise ValueError(f"revision={revision!r}: {name!r} does not come from the hub, where revisions are")
     with seeded(seed):
-        return _LOADERS[name](pretrained).eval()
+        backbone = _text_backbone(name, pretrained, pooling, revision) if _is_text(name) else _LOADERS[name](pretrained)
+    return backbone.eval()
 
 
-def load_text_preprocessing(name: str) -> TextPreprocessing:
-    """The tokenizer of a text backbone, without its weights.
+def load_text_preprocessing(name: str, *, revision: str | None = None) -> TextPreprocessing:
+    """The tokenizer of a text backbone (a name or a folder), without its weights.
 
     Raises
     ------
     ValueError
         If there is no such text backbone.
     """
-    if name not in _TEXT_BACKBONES:
+    if not _is_text(name):
         raise ValueError(f"no text backbone {name!r}; there are: {', '.join(_TEXT_BACKBONES)}")
     from tlcourse.sources import package_path
 
-    return TextPreprocessing(name=name, folder=package_path(name))
+    if name == "minilm":
+        return TextPreprocessing(name=name, folder=package_path(name))
+    return TextPreprocessing(name=name, folder=name if name in _HUB_TEXT else Path(name), revision=revision)
 
 
 def attach_head(backbone: Backbone, task, *, seed: int = 0) -> Model:
@@ -270,10 +294,7 @@ def _resnet50(pretrained: bool) -> Backbone:
     try:
         network = resnet50(weights=weights if pretrained else None)
     except OSError as error:  # URLError is one
-        raise RuntimeError(
-            f"the ImageNet weights of resnet50 could not be downloaded ({error}). Offline, use "
-            "load_backbone('efficientnet_lite0'), whose weights come with the course, or pretrained=False."
-        ) from error
+        raise _unreachable("the ImageNet weights of resnet50", "efficientnet_lite0", error) from error
     norm = weights.transforms()
     return Backbone(
         "resnet50",
@@ -288,70 +309,67 @@ def _resnet50(pretrained: bool) -> Backbone:
     )
 
 
-class _Embeddings(nn.Module):
-    """Token ids (n, L) -> hidden states (n, L, D)."""
+def _vit_b_16(pretrained: bool) -> Backbone:
+    from torchvision.models import ViT_B_16_Weights, vit_b_16
 
-    def __init__(self, embeddings: nn.Module) -> None:
-        super().__init__()
-        self.embeddings = embeddings
-
-    def forward(self, state: Masked) -> Masked:
-        return state.with_values(self.embeddings(input_ids=state.values))
-
-
-class _Layer(nn.Module):
-    """One encoder layer; the attention mask is rebuilt from the state's own mask for every batch."""
-
-    def __init__(self, layer: nn.Module, config) -> None:
-        super().__init__()
-        self.layer, self.config = layer, config
-
-    def forward(self, state: Masked) -> Masked:
-        from transformers.masking_utils import create_bidirectional_mask
-
-        attention = create_bidirectional_mask(config=self.config, inputs_embeds=state.values, attention_mask=state.mask)
-        return state.with_values(self.layer(state.values, attention_mask=attention))
-
-
-class _MeanPool(nn.Module):
-    """Hidden states (n, L, D) -> their mean over the real tokens (n, D)."""
-
-    def forward(self, state: Masked) -> Tensor:
-        weights = state.mask.unsqueeze(-1).to(state.values.dtype)  # (n, L, 1)
-        return (state.values * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-
-
-def _minilm(pretrained: bool) -> Backbone:
-    from transformers import AutoConfig, AutoModel
-    from transformers.utils import logging
-
-    from tlcourse.sources import package_path
-
-    folder = package_path("minilm")
-    if pretrained:
-        shows_bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-        encoder = AutoModel.from_pretrained(folder, use_safetensors=True)
-        if shows_bars:
-            logging.enable_progress_bar()
-    else:
-        encoder = AutoModel.from_config(AutoConfig.from_pretrained(folder))
-    stages: dict[str, nn.Module] = {"embeddings": _Embeddings(encoder.embeddings)}
-    for number, layer in enumerate(encoder.encoder.layer, start=1):
-        stages[f"layer{number}"] = _Layer(layer, encoder.config)
-    stages["pool"] = _MeanPool()
+    weights = ViT_B_16_Weights.IMAGENET1K_V1
+    try:
+        network = vit_b_16(weights=weights if pretrained else None)
+    except OSError as error:  # URLError is one
+        raise _unreachable("the ImageNet weights of vit_b_16", "efficientnet_lite0", error) from error
+    norm = weights.transforms()
     return Backbone(
-        "minilm",
-        stages,
-        feature_dim=encoder.config.hidden_size,
-        preprocessing=load_text_preprocessing("minilm"),
+        "vit_b_16",
+        vit_stages(network),
+        feature_dim=network.hidden_dim,
+        preprocessing=ImagePreprocessing(mean=tuple(norm.mean), std=tuple(norm.std)),
         pretrained=pretrained,
     )
 
 
-_TEXT_BACKBONES = ("minilm",)
+def _text_backbone(name: str, pretrained: bool, pooling: str, revision: str | None) -> Backbone:
+    from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging
+
+    preprocessing = load_text_preprocessing(name, revision=revision)
+    shows_bars = logging.is_progress_bar_enabled()
+    try:
+        if pretrained:
+            logging.disable_progress_bar()
+            encoder = AutoModel.from_pretrained(preprocessing.folder, revision=revision or "main", use_safetensors=True)
+        else:
+            config = AutoConfig.from_pretrained(preprocessing.folder, revision=revision or "main")
+            encoder = AutoModel.from_config(config)
+    except OSError as error:
+        raise _unreachable(f"the text encoder {name!r}", "minilm", error) from error
+    finally:
+        if shows_bars:
+            logging.enable_progress_bar()
+    return Backbone(
+        name if pooling == "mean" else f"{name} ({pooling})",
+        text_stages(encoder, pooling=pooling),
+        feature_dim=encoder.config.hidden_size,
+        preprocessing=preprocessing,
+        pretrained=pretrained,
+    )
+
+
+def _unreachable(what: str, default: str, error: Exception) -> RuntimeError:
+    return RuntimeError(
+        f"{what} could not be loaded ({error}). Offline, use load_backbone({default!r}), whose weights come with the "
+        "course, or pretrained=False."
+    )
+
+
+_HUB_TEXT = ("bert-base-uncased", "roberta-base", "microsoft/deberta-v3-base")
+_TEXT_BACKBONES = ("minilm", *_HUB_TEXT)
 _LOADERS: dict[str, Callable[[bool], Backbone]] = {
     "efficientnet_lite0": _efficientnet_lite0,
-    "minilm": _minilm,
     "resnet50": _resnet50,
+    "vit_b_16": _vit_b_16,
 }
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name is of a text backbone, or a folder with a saved transformers model."""
+    return name in _TEXT_BACKBONES or (Path(name) / "config.json").is_file()

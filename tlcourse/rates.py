@@ -153,6 +153,7 @@ def find_rate(
         augment=augment,
         penalties=penalties,
         head=head,
+        bucket=False,
         device=device,
     )
     run.prepare_inputs(cache=cache)

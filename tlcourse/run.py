@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tlcourse.batching import bucketed_order
 from tlcourse.caching import cached_prefix, frozen_depth
 from tlcourse.checkpoints import read_checkpoint, write_checkpoint
 from tlcourse.evaluation import metrics, predict_probabilities
@@ -67,7 +68,7 @@ class _Run:
     """What the loop needs: the model on its device, batches, rates, the record."""
 
     def __init__(
-        self, model, task, plan, *, epochs, batch_size, rates, patience, seed, augment, penalties, head, device
+        self, model, task, plan, *, epochs, batch_size, rates, patience, seed, augment, penalties, head, bucket, device
     ) -> None:
         for name, value in {"epochs": epochs, "batch_size": batch_size, "patience": patience}.items():
             if value is not None and value < 1:
@@ -76,7 +77,9 @@ class _Run:
         self.phases = _phases(plan, epochs)
         self.ends = list(accumulate(epochs for _, epochs in self.phases))
         self.epochs, self.batch_size, self.patience, self.seed = self.ends[-1], batch_size, patience, seed
-        self.head = model.head_name(head or task.name)
+        if bucket and not isinstance(task.train.inputs, Masked):
+            raise ValueError(f"bucket=True: task {task.name!r} holds images, which have no lengths")
+        self.head, self.bucket = model.head_name(head or task.name), bucket
         self.device = pick_device(device)
         self.total_steps = self.epochs * self.steps_an_epoch
         self.rates, self.factors = rates, _factors(rates, self.total_steps)
@@ -154,8 +157,13 @@ class _Run:
 
     def batches(self) -> Iterator[tuple[Tensor | Masked, Tensor]]:
         """Every sample once, in a new random order; the sizes of the batches differ by at most one."""
-        order = torch.randperm(len(self.labels), generator=self.generator).to(self.device)
-        for index in order.tensor_split(self.steps_an_epoch):
+        if self.bucket:
+            lengths = self.task.train.inputs.mask.sum(dim=1).cpu()
+            order = [index.to(self.device) for index in bucketed_order(lengths, self.batch_size, self.generator)]
+        else:
+            shuffled = torch.randperm(len(self.labels), generator=self.generator).to(self.device)
+            order = shuffled.tensor_split(self.steps_an_epoch)
+        for index in order:
             state = self.inputs[index]
             if self.augment is not None:
                 state = self.augment(state, self.generator)
@@ -258,6 +266,7 @@ class _Run:
             "rates": f"{_name_of(self.rates)} {factors.hexdigest()[:12]}",
             "patience": self.patience,
             "seed": self.seed,
+            "bucket": self.bucket,
             "augment": _name_of(self.augment),
             "penalties": ", ".join(map(_name_of, self.penalties)),
         }

@@ -35,6 +35,7 @@ def train(
     penalties: tuple[Callable, ...] = (),
     head: str | None = None,
     cache: bool = True,
+    bucket: bool = False,
     checkpoint: str | Path | None = None,
     resume: str | Path | None = None,
     device: str | torch.device | None = None,
@@ -66,6 +67,8 @@ def train(
         Which head; default: the task's own.
     cache
         Compute the frozen prefix once for each depth that it has. The losses are the same without it, only later.
+    bucket
+        Put texts of similar length into a batch, which needs less padding then: `batching.bucketed_order`.
     checkpoint, resume
         Write everything to this file after each epoch; go on from such a file, to the same weights as without a stop.
     progress
@@ -104,6 +107,7 @@ def train(
         augment=augment,
         penalties=penalties,
         head=head,
+        bucket=bucket,
         device=device,
     )
     if resume is not None:
