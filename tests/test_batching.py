@@ -3,7 +3,7 @@ import torch
 
 from tlcourse.backbones import attach_head
 from tlcourse.batching import bucketed_order
-from tlcourse.plans import feature_extraction, last_stages
+from tlcourse.strategies import feature_extraction, last_stages
 from tlcourse.training import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")

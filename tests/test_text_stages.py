@@ -6,7 +6,8 @@ from torch import nn
 
 from tlcourse.backbones import Backbone, Model, load_backbone
 from tlcourse.masked import Masked
-from tlcourse.plans import describe_plan, last_stages
+from tlcourse.plans import describe_plan
+from tlcourse.strategies import last_stages
 from tlcourse.text_stages import POOLINGS, Pool, text_stages
 
 pytestmark = pytest.mark.usefixtures("one_thread")
