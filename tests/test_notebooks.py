@@ -31,9 +31,6 @@ SANITIZE = Path(__file__).parent / "nbval_sanitize.cfg"
 # Cells whose text output nbval does not compare: (notebook, first line of code): the reason. Few, at most 2 a lesson.
 EXCLUDED: dict[tuple[str, str], str] = {}
 MAXIMUM_EXCLUDED = 2
-# Lessons that are not done, since more than a third of their claims is inconclusive: the reason. They are expected to
-# fail, strictly: with enough seeds the entry must go.
-NEEDS_SEEDS = {"01_why_transfer_learning": "5 of 9 claims are inconclusive with 5 seeds: more seeds are to be kept"}
 
 HERE = (str(ROOT), sys.prefix, str(Path.home()), tempfile.gettempdir())
 _MACHINE = re.compile(
@@ -187,9 +184,7 @@ def test_excluded_cells_are_listed_with_a_reason():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_at_most_a_third_of_a_lessons_claims_is_inconclusive(path, request):
-    if path.stem in NEEDS_SEEDS:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=NEEDS_SEEDS[path.stem]))
+def test_at_most_a_third_of_a_lessons_claims_is_inconclusive(path):
     verdicts = [row["found"] for row in read_claims(ROOT / "notebooks") if row["lesson"] == path.stem]
     assert verdicts, "a lesson without a claim"
     assert verdicts.count("inconclusive") * 3 <= len(verdicts), "more seeds are needed"

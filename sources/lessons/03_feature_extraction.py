@@ -649,7 +649,7 @@ plots.show(
 # With 200 labels the rule holds: {{ f"{gap['probe'][200].mean:.2f}" }} for the probe,
 # {{ f"{gap['full fine-tuning'][200].mean:.2f}" }} for fine-tuning. With 2,000 the two gaps are
 # {{ f"{gap['probe'][2000].mean:.2f}" }} and {{ f"{gap['full fine-tuning'][2000].mean:.2f}" }}, the interval of their
-# difference contains zero, and the verdict is *inconclusive*: our five seeds do not show which is smaller. And look at
+# difference contains zero, and the verdict is *inconclusive*: our seeds do not show which is smaller. And look at
 # the left end. With 25 labels the probe has as large a gap as the whole network, because 1,280 features can separate
 # any 25 cells, whatever their labels. A frozen backbone does not protect you from a head with more weights than labels.
 #
@@ -684,11 +684,12 @@ plots.show(
 )
 
 # %% [markdown]
-# The interval contains zero, so the verdict is *inconclusive*: the probe is ahead in log-loss by
-# {{ f"{better['log-loss'][25].mean:.2f}" }} nats with 25 labels, but five draws of 25 cells differ so much that the
-# sign is not certain. Now look at the upper panel as a whole: **at no number of labels does the interval exclude
-# zero**. On these cells, at this size and this budget, we cannot tell a frozen backbone from a trained one by its AUC,
-# neither with few labels nor with many. What we can tell apart is what they cost.
+# With 25 labels the probe is ahead by {{ f"{better['log-loss'][25].mean:.2f}" }} nats, and with 200 by
+# {{ f"{better['log-loss'][200].mean:.2f}" }}: a network whose every weight may move becomes very sure of itself on few
+# cells. With five seeds this was *inconclusive*; ten have settled it. Now look at the upper panel as a whole: **at no
+# number of labels does the interval exclude zero**. On these cells, at this size and this budget, we cannot tell a
+# frozen backbone from a trained one by its AUC, neither with few labels nor with many. What we can tell apart is whose
+# probabilities can be believed, and what the two cost.
 #
 # That is a sober result, and a useful one: *begin with the frozen backbone*. It is the strategy to beat, and the
 # others, lesson by lesson, will have to.
