@@ -24,7 +24,7 @@ ORDER = [
     *("checkpoints", "run", "rates", "training"),
     *("grafts", "worlds"),
     *("claims", "provenance", "results"),
-    *("figures", "plots", "widgets"),
+    *("figures", "plots", "pictures", "widgets"),
     *("doctor", "experiments", "__main__"),
 ]
 # Where a device is named outside of runtime.py, and why.

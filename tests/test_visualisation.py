@@ -16,12 +16,20 @@ TARGETS = [  # options, the same by hand from the output of the stage
     ({"stage": "block1", "channel": 2, "target": "neuron"}, lambda state: state[:, 2, 6, 6]),
     ({"stage": "block1", "target": "stage"}, lambda state: state.square().mean(dim=(1, 2, 3))),
     ({"stage": "neck", "channel": 5}, lambda state: state[:, 5]),
+    ({"stage": "neck", "channel": [5, 0]}, lambda state: torch.cat([state[:3, 5], state[3:, 0]])),
+    (
+        {"stage": "block1", "channel": (2, 7)},
+        lambda state: torch.cat([state[:3, 2], state[3:, 7]]).mean(dim=(1, 2)),
+    ),
     ({"stage": "neck", "channel": 5, "target": "neuron"}, lambda state: state[:, 5]),
 ]
 BAD_CALLS = [  # options, words
     ({"stage": "block2", "channel": 0}, "no stage 'block2'; there are: stem"),
     ({"channel": 8}, "channel=8: stage 'stem' has the channels 0 to 7"),
     ({"channel": None}, "target='channel' with channel=None"),
+    ({"channel": []}, r"channel=\[\]: name at least one"),
+    ({"channel": [0, 8]}, "channel=8: stage 'stem' has the channels 0 to 7"),
+    ({"channel": [0, 1], "target": "stage"}, "a stage takes no channel"),
     ({"channel": 1, "target": "stage"}, "target='stage' with channel=1: a stage takes no channel"),
     ({"target": "layer"}, "target='layer': use one of 'channel', 'neuron', 'stage'"),
     ({"steps": 0}, "steps=0: at least 1"),
@@ -89,12 +97,22 @@ def test_what_is_recorded_is_the_stated_target(options, by_hand, tiny_backbone):
 @pytest.mark.parametrize(("options", "by_hand"), TARGETS)
 def test_the_target_grows(options, by_hand, tiny_backbone):
     found = visualise(tiny_backbone, size=24, count=2, steps=30, **options)
-    assert found.images.shape == (2, 3, 24, 24)
+    channels = options.get("channel")
+    assert found.images.shape == (2 * len(channels) if isinstance(channels, list | tuple) else 2, 3, 24, 24)
     assert found.images.min() >= 0
     assert found.images.max() <= 1
     assert len(found.objective) == 30
     assert found.objective[-1] > found.objective[0] + 0.02
     assert not found.images.requires_grad
+
+
+def test_channels_in_one_call_do_not_disturb_each_other(tiny_backbone):
+    """Adam moves every number on its own, and the shifts are those of the seed."""
+    options = {"stage": "block1", "size": 16, "steps": 5}
+    together = visualise(tiny_backbone, channel=[2, 7], **options)
+    alone = visualise(tiny_backbone, channel=2, **options)
+    assert torch.allclose(together.images[:1], alone.images, atol=1e-5)
+    assert not torch.allclose(together.images[:1], together.images[1:], atol=1e-2)
 
 
 def test_a_filter_of_colour_is_shown_its_colour():

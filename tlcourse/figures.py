@@ -97,7 +97,7 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     return {name: look or free.pop(0) for name, look in chosen.items()}
 
 
-def show(figure: Figure | Axes, *, alt: str) -> bytes | None:
+def show(figure: Figure | Axes, *, alt: str, colours: int | None = None) -> bytes | None:
     r"""Show a figure as PNG at 100 dpi with its alternative text, and close it.
 
     Parameters
@@ -107,6 +107,8 @@ def show(figure: Figure | Axes, *, alt: str) -> bytes | None:
     alt
         What a reader who cannot see the figure needs to know: what is drawn, and what to see in it. Keep measured
         digits out of it: nbval compares this text.
+    colours
+        Keep so many colours (at most 256): a figure full of photographs then takes a third of the bytes.
 
     Returns
     -------
@@ -129,7 +131,7 @@ def show(figure: Figure | Axes, *, alt: str) -> bytes | None:
             "a figure needs its alternative text: show(figure, alt='what is drawn, and what to see in it')"
         )
     figure = figure.figure if isinstance(figure, Axes) else figure
-    picture = png(figure)
+    picture = png(figure, colours=colours)
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close(figure)
     if not in_ipython():
@@ -144,10 +146,17 @@ def show(figure: Figure | Axes, *, alt: str) -> bytes | None:
     return None
 
 
-def png(figure: Figure) -> bytes:
-    """Render a figure at 100 dpi; the same figure gives the same bytes."""
+def png(figure: Figure, *, colours: int | None = None) -> bytes:
+    """Render a figure at 100 dpi, with all its colours or so many; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    if colours is None:
+        return buffer.getvalue()
+    from PIL import Image
+
+    few = Image.open(buffer).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, format="png", dpi=(100, 100), optimize=True)
     return buffer.getvalue()
 
 

@@ -5,7 +5,7 @@ of waves and of colours that vary independently in photographs, and it is shifte
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +32,7 @@ class Visualisation:
     Attributes
     ----------
     images
-        float32 (count, 3, size, size) in 0..1.
+        float32 (count, 3, size, size) in 0..1; count times the channels where there are several.
     objective
         One entry a step: what was ascended, before that step, as a mean over the images.
     """
@@ -45,7 +45,7 @@ def visualise(
     network: Backbone | Model,
     *,
     stage: str,
-    channel: int | None = None,
+    channel: int | Sequence[int] | None = None,
     target: str = "channel",
     count: int = 1,
     size: int = 64,
@@ -63,12 +63,13 @@ def visualise(
     Parameters
     ----------
     stage, channel
-        Which unit; ``channel`` is left out where ``target="stage"``.
+        Which unit; ``channel`` is left out where ``target="stage"``. Several channels are ascended at the same time,
+        each in images of its own: the first ``count`` images are for the first channel, and so on.
     target
         ``"channel"``: the channel's mean over space, which gives a texture; ``"neuron"``: the channel at the centre
         alone; ``"stage"``: the mean square of everything that the stage puts out, as in DeepDream.
     count
-        How many images, each from noise of its own.
+        How many images of each channel, each from noise of its own.
     size
         Side in pixels.
     jitter
@@ -107,16 +108,19 @@ def visualise(
     for name, value, least in (("count", count, 1), ("size", size, 2), ("steps", steps, 1), ("jitter", jitter, 0)):
         if value < least:
             raise ValueError(f"{name}={value}: at least {least} is needed")
+    several = [channel] if channel is None or isinstance(channel, int) else list(channel)
+    if not several:
+        raise ValueError("channel=[]: name at least one")
     generator = torch.Generator().manual_seed(seed)
     where = next(backbone.parameters()).device
-    spectrum = _faint_noise(count, size, generator).to(where).requires_grad_()
+    spectrum = _faint_noise(count * len(several), size, generator).to(where).requires_grad_()
     optimizer = torch.optim.Adam([spectrum], lr=lr)
     history = []
 
     def objective(shift: list[int]) -> Tensor:  # (count,)
         images = torch.roll(_to_images(spectrum, size), shift, dims=(2, 3))
         state = backbone.run(backbone.preprocessing(images), stop=stop)
-        return _excitement(state, target=target, channel=channel, stage=stage)
+        return _excitement(state, target=target, channels=several, stage=stage)
 
     with evaluating(backbone), torch.enable_grad():
         for _ in range(steps):
@@ -141,12 +145,14 @@ def _ascent(objective: Callable[[list[int]], Tensor], shift: list[int], spectrum
     return excitement.detach(), gradient
 
 
-def _excitement(state: Tensor, *, target: str, channel: int | None, stage: str) -> Tensor:
-    """What is ascended for each image (count,), of a stage's output (count, C, h, w) or (count, D)."""
+def _excitement(state: Tensor, *, target: str, channels: list[int | None], stage: str) -> Tensor:
+    """What is ascended for each image (images,), of a stage's output (images, C, h, w) or (images, D)."""
     if target == "stage":
         return state.flatten(1).square().mean(dim=1)
-    check_channel(channel, state.shape[1], stage)
-    maps = state[:, channel]  # (count, h, w) or (count,)
+    for channel in channels:
+        check_channel(channel, state.shape[1], stage)
+    of_each = torch.tensor(channels, device=state.device).repeat_interleave(len(state) // len(channels))
+    maps = state[torch.arange(len(state), device=state.device), of_each]  # (images, h, w) or (images,)
     if maps.dim() == 1:
         return maps
     if target == "neuron":
