@@ -289,7 +289,7 @@ plots.show(
     pictures.picture_table(table, side=64),
     alt="Seven rows of seven images made by optimisation: plain colours and scales for the first stages, repeated "
     "textures for the middle ones, larger and more varied patterns for the late ones; the last row, of a random "
-    "network, shows coloured noise without structure.",
+    "network, shows coloured clouds without structure.",
     colours=128,
 )
 
@@ -418,9 +418,9 @@ shape_after.reveal(needed.mean, needed.interval())
 # There is the hierarchy, drawn by a measurement: colour at once, orientation at once, texture in the first third, shape
 # not before the middle. On average it takes {{ f"{needed.mean:.1f}" }} stages until shapes are read right more often
 # than not. {{ "" if texture.found == shape.found == learnt.found == at_stem.found == "supported" else "Not every bar
-# was reached; the verdicts above say which, and we leave them as they are." }} With
-# shape the random twin hardly leaves the line of guessing, and with texture it falls back to it, with exactly as many
-# numbers at each stage: so it is not the numbers.
+# was reached; the verdicts above say which, and we leave them as they are." }} With shape the
+# random twin hardly leaves the line of guessing, and with texture it falls back to it, with exactly as many numbers at
+# each stage: so it is not the numbers.
 #
 # ### Two things that the slides do not say
 #
@@ -538,13 +538,14 @@ too_deep = claim(
 )
 
 # %% [markdown]
-# On cells the trained network has {{ f"{real['auc', 'probe', 'stem'].mean:.2f}" }} AUC after the stem, {{
-# f"{real['auc', 'probe', 'block4'].mean:.2f}" }} after block4 and {{ f"{real['auc', 'probe', 'neck'].mean:.2f}" }} at
-# the neck. Most of what a cell needs (lines, spots, borders, grain) is there by the middle, and the stages behind it
-# add little. The random twin has {{ f"{real['auc', 'random features', 'stem'].mean:.2f}" }} after the stem and {{
-# f"{real['auc', 'random features', 'neck'].mean:.2f}" }} at the neck. {{ "At the stem it is no worse than the trained
-# network: here too, early stages owe more to the architecture than to ImageNet." if real["auc", "random features",
-# "stem"].mean >= real["auc", "probe", "stem"].mean else "" }}
+# On cells the trained network has {{ f"{real['auc', 'probe', 'stem'].mean:.2f}" }} AUC after the stem,
+# {{ f"{real['auc', 'probe', 'block4'].mean:.2f}" }} after block4 and
+# {{ f"{real['auc', 'probe', 'neck'].mean:.2f}" }} at the neck. Most of what a cell needs (lines, spots, borders, grain)
+# is there by the middle, and the stages behind it add little. The random twin has
+# {{ f"{real['auc', 'random features', 'stem'].mean:.2f}" }} after the stem and
+# {{ f"{real['auc', 'random features', 'neck'].mean:.2f}" }} at the neck. {{ "At the stem it is no worse than the
+# trained network: here too, early stages owe more to the architecture than to ImageNet." if
+# real["auc", "random features", "stem"].mean >= real["auc", "probe", "stem"].mean else "" }}
 #
 # Digits go from {{ f"{real['accuracy', 'probe', 'stem'].mean:.2f}" }} after the stem to {{ f"{real['accuracy', 'probe',
 # 'block5'].mean:.2f}" }} after block5, and fall to {{ f"{real['accuracy', 'probe', 'neck'].mean:.2f}" }} at the neck.
