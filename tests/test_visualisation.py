@@ -16,7 +16,6 @@ TARGETS = [  # options, the same by hand from the output of the stage
     ({"stage": "block1", "channel": 2, "target": "neuron"}, lambda state: state[:, 2, 6, 6]),
     ({"stage": "block1", "target": "stage"}, lambda state: state.square().mean(dim=(1, 2, 3))),
     ({"stage": "neck", "channel": 5}, lambda state: state[:, 5]),
-    ({"stage": "neck", "channel": [5, 0]}, lambda state: torch.cat([state[:3, 5], state[3:, 0]])),
     (
         {"stage": "block1", "channel": (2, 7)},
         lambda state: torch.cat([state[:3, 2], state[3:, 7]]).mean(dim=(1, 2)),
@@ -107,8 +106,8 @@ def test_the_target_grows(options, by_hand, tiny_backbone):
 
 
 def test_channels_in_one_call_do_not_disturb_each_other(tiny_backbone):
-    """Adam moves every number on its own, and the shifts are those of the seed."""
-    options = {"stage": "block1", "size": 16, "steps": 5}
+    """Adam moves every number on its own. Without shifts, whose draws come after those of the noise."""
+    options = {"stage": "block1", "size": 16, "steps": 5, "jitter": 0}
     together = visualise(tiny_backbone, channel=[2, 7], **options)
     alone = visualise(tiny_backbone, channel=2, **options)
     assert torch.allclose(together.images[:1], alone.images, atol=1e-5)
