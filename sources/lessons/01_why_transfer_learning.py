@@ -154,9 +154,9 @@ labels_for_scratch = widgets.predict(
 # ## The learning curves
 #
 # Four strategies, up to five sizes of label set, {{ len(LEARNING_CURVE.seeds) }} seeds:
-# {{ len(LEARNING_CURVE.settings) * len(LEARNING_CURVE.seeds) }} runs, which keep two cores busy for more than half an hour. That is too long for a lesson, so
-# the points were made beforehand by `make experiments` and kept in the repository. `load_results` refuses them if the
-# code or the data behind them has changed since.
+# {{ len(LEARNING_CURVE.settings) * len(LEARNING_CURVE.seeds) }} runs, which keep two cores busy for more than half an
+# hour. That is too long for a lesson, so the points were made beforehand by `make experiments` and kept in the
+# repository. `load_results` refuses them if the code or the data behind them has changed since.
 
 # %%
 kept = load_results(LEARNING_CURVE)
