@@ -100,15 +100,17 @@ def test_stages_and_their_gradients_are_those_of_the_original(more, filler, pair
     tokens = padded(tokens, more, filler)
     ours, theirs = backbone(tokens), pooled(original, tokens)
     assert (ours - theirs).abs().max() < 1e-6
+    every = original(input_ids=tokens.values, attention_mask=tokens.mask.long()).last_hidden_state
+    assert (backbone.run(tokens, stop=-1).values - every).abs().max() < 1e-5  # also where there is padding
     assert (ours - alone).abs().max() < 1e-6
     target = torch.randn(theirs.shape, generator=torch.Generator().manual_seed(1))
     for features in (ours, theirs):
         (features * target).sum().backward()
     expected = {key: value for key, value in original.named_parameters() if value.grad is not None}
-    every = list(backbone.named_parameters(remove_duplicate=False))
-    found = {original_name(key): value for key, value in every}
+    names = list(backbone.named_parameters(remove_duplicate=False))
+    found = {original_name(key): value for key, value in names}
     assert found.keys() == expected.keys()
-    assert len(found) == len(every)  # each tensor is in one stage, once
+    assert len(found) == len(names)  # each tensor is in one stage, once
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
         assert torch.allclose(found[key].grad, value.grad, rtol=1e-4, atol=1e-6), key
@@ -191,13 +193,16 @@ def test_padding_never_counts(pooling):
 
 def test_the_mean_is_bit_for_bit_what_it_was(saved):
     """Kept results rest on this order of operations: multiply, sum, divide. A text without tokens gives zeros."""
+    from transformers import AutoModel
+
     hidden = torch.randn(4, 7, 6, generator=torch.Generator().manual_seed(0))
     mask = torch.arange(7) < torch.tensor([3, 7, 0, 5])[:, None]
     weights = mask.unsqueeze(-1).float()
     wanted = (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
     shares = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
     assert not torch.equal((hidden * shares).sum(dim=1), wanted)  # the same mean in another order
-    for pool in (Pool(), load_backbone(str(saved["bert"])).stages["pool"]):
+    backbone = load_backbone(str(saved["bert"]))
+    for pool in (Pool(), backbone.stages["pool"], text_stages(AutoModel.from_pretrained(saved["bert"]))["pool"]):
         assert torch.equal(pool(Masked(hidden, mask)), wanted)
 
 
