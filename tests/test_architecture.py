@@ -18,7 +18,7 @@ ORDER = [
     *("text_stages", "image_stages"),
     *("backbones", "readers", "data"),
     *("norms", "adapters", "costs", "plans", "strategies"),
-    *("caching", "evaluation", "probes"),
+    *("caching", "evaluation", "probes", "centroids"),
     *("similarity", "hierarchy", "visualisation"),
     *("intervals", "averaging"),
     *("checkpoints", "run", "rates", "training"),
@@ -38,6 +38,7 @@ DEVICES = {
     ("doctor", "device.type == 'cpu'"): "the report says that a card is not used",
     ("evaluation", ".cpu()"): "scikit-learn's scores",
     ("probes", ".cpu()"): "scikit-learn's logistic regression",
+    ("centroids", ".cpu()"): "distances in float64, which not every device has",
     ("similarity", ".cpu()"): "sums in float64, which not every device has",
 }
 HEAVY = [

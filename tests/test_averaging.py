@@ -6,7 +6,8 @@ from torch import nn
 
 from tlcourse.averaging import average_weights, interpolate, recompute_statistics
 from tlcourse.backbones import attach_head
-from tlcourse.plans import apply_plan
+from tlcourse.norms import Norm
+from tlcourse.plans import Plan, Rule, apply_plan
 from tlcourse.strategies import feature_extraction, full_fine_tune, last_stages
 
 ALPHAS = [0.0, 0.1, 0.5, 0.73, 1.0]
@@ -172,3 +173,15 @@ def test_nothing_but_the_statistics_changes(models, tiny_task):
     assert [part.training for part in model.modules()] == modes
     assert [getattr(part, "momentum", 0) for part in model.modules()] == momenta
     assert torch.equal(torch.get_rng_state(), noise)
+
+
+def test_statistics_that_a_policy_holds_still_are_recomputed_too(models, tiny_task):
+    """Batches normalise, and nothing is kept: the stored statistics fit no longer, which is what this mends."""
+    model, expected = models[1], copy.deepcopy(models[1])
+    apply_plan(expected, full_fine_tune(expected))
+    recompute_statistics(expected, tiny_task.train.inputs)
+    apply_plan(model, Plan("unkept", (Rule("*", 1e-3, norm=Norm(affine=True, update=False, use="batch")),)))
+    recompute_statistics(model, tiny_task.train.inputs)
+    layer = model.backbone.stages["stem"][1]
+    assert torch.equal(layer.running_mean, expected.backbone.stages["stem"][1].running_mean)
+    assert layer.track_running_stats is False

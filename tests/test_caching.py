@@ -1,8 +1,10 @@
 import copy
 import warnings
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tlcourse import caching
@@ -12,7 +14,18 @@ from tlcourse.caching import cached_prefix, evaluating, extract_features, frozen
 from tlcourse.data import load_task, make_task, random_flips
 from tlcourse.masked import Masked
 from tlcourse.plans import Plan, Rule
-from tlcourse.strategies import discriminative, feature_extraction, full_fine_tune, last_stages
+from tlcourse.strategies import (
+    bias_only,
+    discriminative,
+    feature_extraction,
+    full_fine_tune,
+    gradual_unfreezing,
+    last_stages,
+    layerwise_decay,
+    lora,
+    lp_ft,
+    norm_only,
+)
 from tlcourse.training import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,14 +42,37 @@ DEPTHS = [  # plan, how many of stem, block1, block10 and neck never change
 ]
 EQUAL_RUNS = [  # data, plan, how many stages are kept; high rates amplify any difference in rounding
     ("cells", lambda model: feature_extraction(model, lr=1e-2), 9),
-    ("cells", lambda model: last_stages(model, 2), 7),
     ("cells", lambda model: last_stages(model, 2, lr=1e-3), 7),
     ("cells", lambda model: last_stages(model, 4, lr=1e-3), 5),
     ("noise", lambda model: last_stages(model, 2, lr=1e-3), 7),
     ("minilm", lambda model: feature_extraction(model, lr=1e-2), 8),
-    ("minilm", lambda model: last_stages(model, 2, lr=1e-4), 5),
     ("tiny", lambda model: last_stages(model, 1, lr=1e-2), 2),  # with dropout behind the kept stages
 ]
+EVERY_PLAN = {  # plan or schedule; how many stages are kept in each epoch: of the tiny network's 4, of minilm's 8
+    "feature extraction": (feature_extraction, [4, 4], [8, 8]),
+    "last stages": (lambda model, lr: last_stages(model, 1, lr=lr), [2, 2], [6, 6]),
+    "full": (full_fine_tune, [0, 0], [0]),
+    "discriminative": (discriminative, [0, 0], [0]),
+    "layer-wise decay": (layerwise_decay, [0, 0], [0]),
+    "normalisation": (norm_only, [0, 0], [0]),
+    "biases": (bias_only, [0, 0], [0]),
+    "LoRA": (lambda model, lr: lora(model, rank=2, targets=(f"{last_layer(model)}/*",), lr=lr), [2, 2], [6, 6]),
+    "LP-FT": (lambda model, lr: lp_ft(model, head_epochs=1, epochs=1, lr=lr), [4, 0], [8, 0]),
+    "unfreezing": (gradual_unfreezing, [4, 2, 1, 0], [8, 6, 5, 4, 3, 2, 1, 0]),
+}
+TEXT_RUNS = [  # plan, texts, in buckets
+    *((plan, "wide", True) for plan in EVERY_PLAN),
+    *((plan, "mixed", False) for plan in ("feature extraction", "last stages", "LoRA", "LP-FT")),
+    *((plan, "even", bucket) for plan, bucket in (("last stages", False), ("last stages", True), ("LP-FT", True))),
+]
+LITE0_RUNS = [  # plan, how many of its nine stages are kept in each epoch
+    (lambda model: lora(model, rank=2, targets=("block7/*",), lr=1e-2), [7, 7]),
+    (lambda model: lp_ft(model, head_epochs=1, epochs=1), [9, 0]),
+]
+
+
+def last_layer(model):
+    return [name for name, stage in model.backbone.stages.items() if any(True for _ in stage.parameters())][-1]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +88,23 @@ def cases(lite0, minilm, tiny_backbone, tiny_task, lines):
         "minilm": (minilm, lines),
         "tiny": (tiny_backbone, tiny_task),
     }
+
+
+@pytest.fixture(scope="module")
+def texts(minilm):
+    """24 texts: of mixed lengths, the same with more padding, and all of one length, where there is none."""
+    rng, words, tasks = np.random.default_rng(3), (("goal", "match", "team"), ("bank", "shares", "profit")), {}
+    for name in ("mixed", "wide", "even"):
+        counts = np.full(24, 4) if name == "even" else rng.integers(1, 9, size=24)
+        lines = [" ".join(rng.choice(words[row % 2], size=count)) for row, count in enumerate(counts)]
+        tokens = minilm.preprocessing.tokenize(lines, max_length=16)
+        if name == "wide":
+            tokens = Masked(F.pad(tokens.values, (0, 6)), F.pad(tokens.mask, (0, 6)))
+        assert tokens.mask.all() == (name == "even")
+        tasks[name] = make_task(
+            name, tokens, torch.arange(24) % 2, class_names=("sport", "money"), preprocessing_name="minilm"
+        )
+    return tasks
 
 
 @pytest.fixture
@@ -80,6 +133,52 @@ def test_training_on_the_kept_prefix_gives_the_same_losses(name, make, depth, ca
         [scores["log_loss"] for scores in direct.val], abs=1e-5
     )
     assert len({round(loss, 4) for loss in direct.train_loss}) == 3  # and it did learn
+
+
+def trained(backbone, task, make, epochs, *, cache, **options):
+    """The history of a plan or schedule, and how many stages were kept in each epoch."""
+    model, kept = attach_head(backbone, task), []
+    plan = make(model)
+    history = train(
+        model,
+        task,
+        plan if isinstance(plan, tuple) else ((plan, epochs),),
+        cache=cache,
+        device="cpu",
+        progress=lambda so_far: kept.append(so_far.cached_stages),
+        **options,
+    )
+    return history, kept
+
+
+def check_both_ways(backbone, task, make, depths, **options):
+    kept, found = trained(backbone, task, make, len(depths), cache=True, **options)
+    direct, none = trained(backbone, task, make, len(depths), cache=False, **options)
+    assert (found, none) == (depths, [0] * len(depths))
+    assert kept.train_loss == pytest.approx(direct.train_loss, abs=1e-5)
+    assert [scores["log_loss"] for scores in kept.val] == pytest.approx(
+        [scores["log_loss"] for scores in direct.val], abs=1e-5
+    )
+    assert len({round(loss, 4) for loss in direct.train_loss}) == len(depths)  # and it did learn
+
+
+@pytest.mark.parametrize("name", EVERY_PLAN)
+def test_every_plan_on_images(name, tiny_backbone, tiny_task):
+    make, depths, _ = EVERY_PLAN[name]
+    check_both_ways(tiny_backbone, tiny_task, lambda model: make(model, lr=1e-2), depths, batch_size=16)
+
+
+@pytest.mark.parametrize(("name", "which", "bucket"), TEXT_RUNS)
+def test_every_plan_on_texts(name, which, bucket, minilm, texts):
+    make, _, depths = EVERY_PLAN[name]
+    check_both_ways(
+        minilm, texts[which], lambda model: make(model, lr=1e-4), depths, batch_size=9, bucket=bucket, seed=1
+    )
+
+
+@pytest.mark.parametrize(("make", "depths"), LITE0_RUNS)
+def test_lora_and_a_schedule_on_a_published_network(make, depths, cases):
+    check_both_ways(*cases["noise"], make, depths, batch_size=18)
 
 
 def test_the_prefix_runs_once(model, tiny_task):

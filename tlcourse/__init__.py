@@ -39,6 +39,7 @@ _HOME = {
     "unmerge_lora": "adapters",
     "extract_features": "caching",
     "fit_probe": "probes",
+    "nearest_centroid": "centroids",
     "evaluate": "evaluation",
     "metrics": "evaluation",
     "linear_cka": "similarity",

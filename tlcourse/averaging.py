@@ -117,22 +117,23 @@ def recompute_statistics(model: Model, inputs: Tensor | Masked, *, batch_size: i
     """
     moving = [stage for name, stage in model.stages.items() if name not in model.frozen_stages]
     layers = [layer for stage in moving for layer in stage.modules() if isinstance(layer, NORMS)]
-    layers = [layer for layer in layers if layer.track_running_stats]
+    layers = [layer for layer in layers if layer.running_mean is not None]
     if not layers:
         return
     where = next(model.parameters()).device
-    momenta = [layer.momentum for layer in layers]
+    before = [(layer.momentum, layer.track_running_stats) for layer in layers]
     try:
         with evaluating(model):
             for layer in layers:
                 layer.reset_running_stats()
                 layer.momentum = None  # every batch counts alike
+                layer.track_running_stats = True  # a policy of `norms` may have switched it off
                 layer.train()
             for index in torch.arange(len(inputs)).tensor_split(-(-len(inputs) // batch_size)):
                 model.backbone(inputs[index].to(where))
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
+        for layer, (momentum, tracks) in zip(layers, before, strict=True):
+            layer.momentum, layer.track_running_stats = momentum, tracks
 
 
 def _matching(models_or_states: Sequence[nn.Module | State]) -> list[State]:

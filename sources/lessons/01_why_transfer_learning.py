@@ -154,9 +154,9 @@ labels_for_scratch = widgets.predict(
 # ## The learning curves
 #
 # Four strategies, up to five sizes of label set, {{ len(LEARNING_CURVE.seeds) }} seeds:
-# {{ len(kept.points()) }} runs, which keep two cores busy for more than half an hour. That is too long for a lesson, so
-# the points were made beforehand by `make experiments` and kept in the repository. `load_results` refuses them if the
-# code or the data behind them has changed since.
+# {{ len(LEARNING_CURVE.settings) * len(LEARNING_CURVE.seeds) }} runs, which keep two cores busy for more than half an
+# hour. That is too long for a lesson, so the points were made beforehand by `make experiments` and kept in the
+# repository. `load_results` refuses them if the code or the data behind them has changed since.
 
 # %%
 kept = load_results(LEARNING_CURVE)
@@ -458,7 +458,8 @@ plots.show(
 #
 # All of this was measured on pictures of 64 px, so that two cores can repeat it. Would larger ones tell another story?
 # Four settings were run again at 96 px, fine-tuning with eight passes. Before this course was written, a pilot on other
-# draws had given the scores below: the run should reach them, or its interval should hold them.
+# draws had given the scores below: the mean of our runs should reach them, or its interval should hold them. (*One more
+# run* is the range that a single further run would fall into, nineteen times in twenty.)
 
 # %%
 PILOT = {("probe", 50): 0.73, ("probe", 200): 0.80, ("probe", 1000): 0.87, ("full fine-tuning", 1000): 0.905}
@@ -475,7 +476,7 @@ def check(strategy, labels):
 
 
 # %% [markdown]
-# | strategy, labels | 64 px | 96 px | one more run at 96 px, 95 % | pilot, 96 px | |
+# | strategy, labels | 64 px | 96 px | one more run at 96 px | pilot, 96 px | |
 # |---|---|---|---|---|---|
 # {{ check("probe", 50) }}
 # {{ check("probe", 200) }}
