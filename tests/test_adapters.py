@@ -148,7 +148,7 @@ def test_training_moves_the_adapters_and_the_head_alone(model, tiny_task):
 
 def test_a_plan_adds_it_once(model):
     plan = lora(model, rank=2)
-    with pytest.raises(ValueError, match=r"'\*.lora_\*' matches nothing.*apply_plan prepares"):
+    with pytest.raises(ValueError, match=r"'\*lora_\*' matches nothing.*apply_plan prepares"):
         parameter_groups(model, plan)
     for _ in range(2):
         apply_plan(model, plan)
@@ -178,3 +178,19 @@ def test_queries_and_values_of_a_text_encoder(minilm, lines):
     apply_plan(model, plan)
     assert len(lora_layers(model)) == 12
     assert torch.equal(model(few), expected)
+
+
+def test_a_stage_that_is_drawn_anew_keeps_the_start_of_its_lora():
+    from tlcourse.backbones import Backbone, ImagePreprocessing, Model
+
+    stages = {"flat": torch.nn.Flatten(), "layer": torch.nn.Linear(12, 4)}
+    grey = ImagePreprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
+    model = Model(Backbone("one layer", stages, feature_dim=4, preprocessing=grey, pretrained=False))
+    model.add_head("any", 2)
+    plan = lora(model, rank=2)  # a stage that is one layer
+    before = model.backbone.stages["layer"].weight.clone()
+    apply_plan(model, Plan("anew", plan.rules, prepare=(*plan.prepare, ("reset", "layer", 1))))
+    layer = model.backbone.stages["layer"]
+    assert not torch.equal(layer.base_layer.weight, before)
+    assert all((part.weight == 0).all() for part in layer.lora_B.values())
+    assert {group["stage"] for group in parameter_groups(model, plan)} == {"layer", "head"}

@@ -61,6 +61,7 @@ BAD_PLANS = [  # what is made, the error's words
     (lambda model: Plan("empty", ()), r"'empty' must end in Rule\('\*'"),
     (lambda model: Rule("head", -1e-3), r"'head': lr=-0.001"),
     (lambda model: Rule("head", float("nan")), r"'head': lr=nan"),
+    (lambda model: Rule("head", float("inf")), r"'head': lr=inf"),
     (lambda model: Rule("head", 1e-3, decay=-1.0), r"decay=-1.0"),
     (lambda model: last_stages(model, 0), r"last_stages\(model, 0\): the backbone has 3 stages.*block10"),
     (lambda model: last_stages(model, 4), r"last_stages\(model, 4\): the backbone has 3"),

@@ -33,7 +33,7 @@ BAD_TESTS = [  # options, words
     ({"lowest": 1e-2, "highest": 1e-3}, "0 < lowest < highest"),
     ({"highest": math.inf}, "highest=inf"),
     ({"steps": 1}, "steps=1: at least 2"),
-    ({"batch_size": 0}, "batch_size=0: at least 1"),
+    ({"batch_size": 0}, "batch_size=0: a whole number, at least 1"),
 ]
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from tlcourse import run as behind_the_loop
 from tlcourse import training
+from tlcourse.adapters import merge_lora
 from tlcourse.backbones import attach_head
 from tlcourse.data import make_task, random_flips
 from tlcourse.evaluation import metrics
@@ -96,10 +97,10 @@ VALIDATION = [  # validation losses, patience, the epochs that are trained, the 
 ]
 FROZEN = {"features": ["stem", "block1", "block10", "neck"], "last": ["stem", "block1"]}
 BAD_ARGUMENTS = [  # options, error, words
-    ({"epochs": 0}, ValueError, "epochs=0: at least 1"),
-    ({"epochs": -1}, ValueError, "epochs=-1: at least 1"),
-    ({"batch_size": 0}, ValueError, "batch_size=0: at least 1"),
-    ({"patience": 0}, ValueError, "patience=0: at least 1"),
+    ({"epochs": 0}, ValueError, "epochs=0: a whole number, at least 1"),
+    ({"epochs": -1}, ValueError, "epochs=-1: a whole number, at least 1"),
+    ({"batch_size": 0}, ValueError, "batch_size=0: a whole number, at least 1"),
+    ({"patience": 0}, ValueError, "patience=0: a whole number, at least 1"),
     ({"rates": lambda step, total: 1.0 - step}, ValueError, "the factor at step 2 of 12 is -1.0, not 0 or more"),
     ({"rates": lambda step, total: math.nan}, ValueError, "the factor at step 0 of 12 is nan"),
     ({"rates": lambda step, total: math.inf}, ValueError, "the factor at step 0 of 12 is inf"),
@@ -951,3 +952,119 @@ def test_a_later_phase_may_bring_lora(fresh, tiny_task):
     phases = ((feature_extraction(model), 1), (lora(model, rank=2, targets=("block10/0",)), 1))
     history = train(model, tiny_task, phases, device="cpu", progress=False)
     assert [set(row) for row in history.lr] == [{"head"}, {"block10", "head"}]
+
+
+def with_lora(model):
+    return lora(model, rank=2, targets=("block10/0",), lr=1e-2)
+
+
+def reset_then(model, stage):
+    return Plan("anew", feature_extraction(model, lr=0.3).rules, prepare=(("reset", stage, 3),))
+
+
+def test_the_prefix_is_computed_again_where_a_phase_draws_one_of_its_stages_anew(fresh, tiny_task):
+    losses = {}
+    for cache in (True, False):
+        model = fresh()
+        phases = ((feature_extraction(model, lr=0.3), 2), (reset_then(model, "block1"), 2))
+        losses[cache] = train(model, tiny_task, phases, cache=cache, device="cpu", progress=False).train_loss
+    assert losses[True] == pytest.approx(losses[False], abs=1e-5)
+
+
+@pytest.mark.parametrize("bringing", [with_lora, lambda model: reset_then(model, "block10")])
+@pytest.mark.parametrize("killed_at", [4, 7, 10])
+def test_a_run_resumes_past_a_phase_that_changed_the_network(killed_at, bringing, fresh, tiny_task, tmp_path):
+    def trained(**options):
+        model = fresh()
+        phases = ((feature_extraction(model), 1), (bringing(model), 1), (full_fine_tune(model), 2))
+        return model, train(model, tiny_task, phases, device="cpu", progress=False, **options)
+
+    whole, history = trained()
+    with pytest.raises(Stop):
+        trained(checkpoint=tmp_path / "run.pt", penalties=(stop_at(killed_at, Stop()),))
+    resumed, went_on = trained(resume=tmp_path / "run.pt", penalties=(stop_at(None),))
+    assert same(whole, resumed)
+    assert went_on.train_loss == history.train_loss
+
+
+def test_merged_lora_is_another_run(fresh, tiny_task, tmp_path):
+    models = [fresh(), fresh()]
+    for model in models:
+        train(model, tiny_task, with_lora(model), epochs=1, device="cpu", progress=False)
+    merge_lora(models[0])
+    options = {"epochs": 2, "device": "cpu", "progress": False}
+    train(models[0], tiny_task, feature_extraction(models[0]), checkpoint=tmp_path / "run.pt", **options)
+    with pytest.raises(ValueError, match="LoRA merged: True there, False here"):
+        train(models[1], tiny_task, feature_extraction(models[1]), resume=tmp_path / "run.pt", **options)
+
+
+def scaled(model, state, logits, strength):
+    return strength * logits.square().mean()
+
+
+def test_a_penalty_of_another_strength_is_another_run(run, tmp_path):
+    run(checkpoint=tmp_path / "run.pt", penalties=(partial(scaled, strength=1.0),))
+    with pytest.raises(ValueError, match=r"scaled\(strength=1.0\) there, scaled\(strength=9.0\) here"):
+        run(resume=tmp_path / "run.pt", penalties=(partial(scaled, strength=9.0),))
+
+
+def test_a_model_with_one_more_head_is_another_run(fresh, run, tiny_task, tmp_path):
+    run(checkpoint=tmp_path / "run.pt")
+    model = fresh()
+    model.add_head("other", 3)
+    before = copy.deepcopy(model)
+    with pytest.raises(ValueError, match=r"heads: bright \(2, 12\) there, bright \(2, 12\), other \(3, 12\) here"):
+        train(model, tiny_task, PLANS["full"](model), epochs=4, head="bright", resume=tmp_path / "run.pt")
+    assert same(before, model)
+
+
+def test_patience_does_not_go_back_past_a_phase_that_changes_the_network(fresh, tiny_task):
+    model = fresh()
+    phases = ((feature_extraction(model), 2), (with_lora(model), 3))
+    with pytest.raises(ValueError, match=r"patience=2 may go back to an epoch before \('lora', 2"):
+        train(model, tiny_task, phases, patience=2, device="cpu", progress=False)
+    history = train(model, tiny_task, ((with_lora(model), 1), (with_lora(model), 1)), patience=2, progress=False)
+    assert len(history.epochs) == 2
+
+
+def test_a_later_phase_may_name_what_an_earlier_one_brings(fresh, tiny_task):
+    model = fresh()
+    only = Plan("LoRA alone", (Rule("*lora_*", 1e-2), Rule("*", 0.0)))
+    history = train(model, tiny_task, ((with_lora(model), 1), (only, 1)), device="cpu", progress=False)
+    assert set(history.lr[-1]) == {"block10"}
+
+
+def test_a_later_phase_that_cannot_be_prepared_is_refused_at_once(fresh, tiny_task):
+    model = fresh()
+    before = copy.deepcopy(model)
+    phases = ((feature_extraction(model), 1), (lora(model, targets=("nothing",)), 1))
+    with pytest.raises(ValueError, match="LoRA on .'nothing'."):
+        train(model, tiny_task, phases, device="cpu", progress=False)
+    assert same(before, model)
+
+
+def test_the_record_names_the_highest_rate_of_a_stage(fresh, tiny_task):
+    model = fresh()
+    rules = (Rule("block10/0.weight", 1e-2), Rule("block10", 1e-4), Rule("head", 1e-3), Rule("*", 0.0))
+    history = train(model, tiny_task, Plan("two rates", rules), epochs=1, rates=lambda step, total: 1.0, progress=False)
+    assert history.lr == [{"block10": 1e-2, "head": 1e-3}]
+
+
+def test_an_interrupt_while_writing_names_the_epoch_that_is_kept(run, tmp_path, monkeypatch):
+    saves, save = itertools.count(), torch.save
+
+    def interrupted(stored, path):
+        if next(saves) == 1:
+            raise KeyboardInterrupt
+        save(stored, path)
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="goes on after epoch 1"):
+        run(checkpoint=tmp_path / "run.pt")
+
+
+@pytest.mark.parametrize("epochs", [2.0, "2"])
+def test_epochs_are_a_whole_number(epochs, run):
+    with pytest.raises(ValueError, match=f"epochs={epochs}: a whole number, at least 1"):
+        run(epochs=epochs)
+    assert len(run((("last", np.int64(1)), ("full", 1)))[1].epochs) == 2

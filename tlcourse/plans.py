@@ -6,6 +6,7 @@ Lesson 03 writes the first plan, lesson 04 compares them; `strategies` makes the
 
 import copy
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
@@ -46,8 +47,10 @@ class Rule:
     norm: Norm | None = None
 
     def __post_init__(self) -> None:
-        if not self.lr >= 0 or not self.decay >= 0:  # refuses NaN too
-            raise ValueError(f"rule {self.pattern!r}: lr={self.lr} and decay={self.decay} must be 0 or more")
+        if not (0 <= self.lr < math.inf and 0 <= self.decay < math.inf):  # refuses NaN too
+            raise ValueError(
+                f"rule {self.pattern!r}: lr={self.lr} and decay={self.decay} must be 0 or more, and finite"
+            )
         if isinstance(self.norm, str):
             object.__setattr__(self, "norm", Norm.named(self.norm))
         if self.norm is not None and self.norm.affine and self.lr == 0:
@@ -369,9 +372,11 @@ def _reset(model: Model, plan: Plan, stage: str, seed: int = 0) -> None:
     if stage not in model.stages:
         raise ValueError(f"plan {plan.name!r} resets {stage!r}; the stages are {', '.join(model.stages)}")
     module = model.stages[stage]
-    able = [part for part in module.modules() if hasattr(part, "reset_parameters")]
+    # What LoRA added has a start of its own, at which it adds nothing.
+    parts = [part for name, part in module.named_modules() if "lora_" not in name]
+    able = [part for part in parts if hasattr(part, "reset_parameters")]
     drawn = {id(parameter) for part in able for parameter in part.parameters()}
-    stuck = [name for name, parameter in module.named_parameters() if id(parameter) not in drawn]
+    stuck = [name for name, value in module.named_parameters() if id(value) not in drawn and "lora_" not in name]
     if stuck:
         raise ValueError(f"plan {plan.name!r} cannot reset {stage!r}: nothing says how {', '.join(stuck)} starts")
     with seeded(seed, next(model.parameters()).device):

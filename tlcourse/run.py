@@ -15,11 +15,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import accumulate
+from numbers import Integral
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from tlcourse.adapters import lora_layers
+from tlcourse.backbones import Model
 from tlcourse.batching import bucketed_order
 from tlcourse.caching import cached_prefix, frozen_depth
 from tlcourse.checkpoints import read_checkpoint, write_checkpoint
@@ -44,7 +47,7 @@ class History:
     val
         `evaluation.metrics` on the validation split.
     lr
-        Stage -> rate at the end of the epoch; stages that did not move are not in it.
+        Stage -> rate at the end of the epoch, the highest where it has several; stages that did not move are not in it.
     seconds
         Wall time, validation included.
     cached_stages
@@ -71,8 +74,8 @@ class _Run:
         self, model, task, plan, *, epochs, batch_size, rates, patience, seed, augment, penalties, head, bucket, device
     ) -> None:
         for name, value in {"epochs": epochs, "batch_size": batch_size, "patience": patience}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: at least 1 is needed")
+            if value is not None and (not isinstance(value, Integral) or value < 1):
+                raise ValueError(f"{name}={value}: a whole number, at least 1, is needed")
         self.model, self.task, self.augment, self.penalties = model, task, augment, penalties
         self.phases = _phases(plan, epochs)
         self.ends = list(accumulate(epochs for _, epochs in self.phases))
@@ -83,15 +86,13 @@ class _Run:
         self.device = pick_device(device)
         self.total_steps = self.epochs * self.steps_an_epoch
         self.rates, self.factors = rates, _factors(rates, self.total_steps)
-        for later, _ in self.phases[1:]:
-            if not later.prepare:  # else it fits only the model that it makes
-                parameter_groups(model, later)  # what is wrong with it is said before the first one is trained
+        _check_phases(model, self.phases, patience)
         self.model.to(self.device, memory_format=torch.channels_last)
-        self.phase, self.optimizer, self.bar = None, None, None
+        self.phase, self.optimizer, self.bar, self.prefix = None, None, None, None
         self._begin_phase(0)
         self.generator = torch.Generator().manual_seed(seed)
         self.history = History()
-        self.steps_done, self.losses, self.prefix = 0, [], None
+        self.steps_done, self.losses = 0, []
         self.best, self.last_checkpoint, self.generators = None, None, None
 
     @property
@@ -118,8 +119,14 @@ class _Run:
         """Freeze and group as the phase's plan says: what goes on moving keeps its momentum, what closes loses it."""
         if number == self.phase:
             return
+        prepared = self.model.prepared
+        for earlier, _ in self.phases[:number]:
+            if earlier.prepare:  # a run that is resumed finds the network as this phase left it
+                apply_plan(self.model, earlier)
         self.phase, self.plan = number, self.phases[number][0]
         apply_plan(self.model, self.plan)
+        if self.model.prepared != prepared:
+            self.prefix = None  # what was kept came out of other stages
         before, self.optimizer = self.optimizer, torch.optim.AdamW(parameter_groups(self.model, self.plan))
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         if before is not None:
@@ -213,7 +220,8 @@ class _Run:
                 done = len(self.history.epochs)
                 way_on = "give checkpoint= to be able to go on next time"
                 if self.last_checkpoint:
-                    way_on = f"resume={str(self.last_checkpoint)!r} goes on after epoch {done}"
+                    path, kept = self.last_checkpoint
+                    way_on = f"resume={str(path)!r} goes on after epoch {kept}"
                 where = f"epoch {done + 1} of {self.epochs}, after step {self.steps_done} of {self.total_steps}"
                 raise KeyboardInterrupt(f"stopped in {where}; {way_on}") from interrupt
             finally:
@@ -236,7 +244,8 @@ class _Run:
         history.epochs.append(epoch + 1)
         history.train_loss.append(loss)
         history.val.append(metrics(self.val_labels, probabilities))
-        history.lr.append({group["stage"]: group["lr"] for group in self.optimizer.param_groups})
+        rates = sorted((group["lr"], group["stage"]) for group in self.optimizer.param_groups)
+        history.lr.append({stage: rate for rate, stage in rates})  # the last one stays: the highest
         history.seconds.append(time.perf_counter() - self.started)
 
     def _weights(self) -> dict:
@@ -256,6 +265,8 @@ class _Run:
             "plan": ", then ".join(plan.to_json() for plan, _ in self.phases),
             "backbone": self.model.backbone.name,
             "head": self.head,
+            "heads": ", ".join(f"{name} {tuple(head.weight.shape)}" for name, head in self.model.heads.items()),
+            "LoRA merged": any(layer.merged for layer in lora_layers(self.model)),
             "task": task.name,
             "task seed": task.seed,
             "task options": repr(sorted(task.options.items())),
@@ -282,7 +293,7 @@ class _Run:
             "generators": [self.generator.get_state(), torch.get_rng_state(), cuda],
         }
         write_checkpoint(path, stored)
-        self.last_checkpoint = path
+        self.last_checkpoint = path, len(self.history.epochs)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint: before the frozen prefix is computed, which its weights decide."""
@@ -291,7 +302,7 @@ class _Run:
         self._begin_phase(self._phase_of(len(self.history.epochs) - 1))  # the one that its optimiser is of
         self._set_weights(stored)
         self.steps_done, self.best = stored["steps_done"], stored["best"]
-        self.last_checkpoint, self.generators = path, stored["generators"]
+        self.last_checkpoint, self.generators = (path, len(self.history.epochs)), stored["generators"]
 
     def _set_generators(self) -> None:
         if self.generators is None:
@@ -312,7 +323,7 @@ def _phases(plan: Plan | tuple[tuple[Plan, int], ...], epochs: int | None) -> tu
     for number, phase in enumerate(plan, start=1):
         if not (isinstance(phase, tuple) and len(phase) == 2 and isinstance(phase[0], Plan)):
             raise TypeError(f"phase {number} of the schedule must be a pair of a plan and its epochs, not {phase!r}")
-        if not isinstance(phase[1], int) or phase[1] < 1:
+        if not isinstance(phase[1], Integral) or phase[1] < 1:
             raise ValueError(
                 f"phase {number} of the schedule, {phase[0].name!r}, takes {phase[1]} epochs: a whole number from 1 on "
                 "is needed"
@@ -322,6 +333,24 @@ def _phases(plan: Plan | tuple[tuple[Plan, int], ...], epochs: int | None) -> tu
         terms = " + ".join(map(str, each))
         raise ValueError(f"epochs={epochs}, but the phases of the schedule take {terms} = {sum(each)}: leave it out")
     return plan
+
+
+def _check_phases(model: Model, phases: tuple[tuple[Plan, int], ...], patience: int | None) -> None:
+    """Say what is wrong with a later plan before the first one is trained."""
+    changes = [step for plan, _ in phases[1:] for step in plan.prepare if step not in phases[0][0].prepare]
+    if changes and patience is not None:
+        raise ValueError(
+            f"patience={patience} may go back to an epoch before {changes[0]!r} changed the network, whose state would "
+            "not fit: leave patience out, or let the first plan prepare the network"
+        )
+    if any(plan.prepare for plan, _ in phases):
+        model = copy.deepcopy(model)
+        for plan, _ in phases:
+            apply_plan(model, plan)
+            parameter_groups(model, plan)
+    else:
+        for plan, _ in phases[1:]:
+            parameter_groups(model, plan)
 
 
 def _factors(rates: Callable[[int, int], float], total: int) -> list[float]:
@@ -337,6 +366,12 @@ def _factors(rates: Callable[[int, int], float], total: int) -> list[float]:
 
 def _name_of(function: Callable | None) -> str:
     """A name that tells augmentations, penalties and rates apart, for functions and for objects that are called."""
-    while isinstance(function, partial):
-        function = function.func
+    if isinstance(function, partial):
+        values = [*map(_value_of, function.args), *(f"{k}={_value_of(v)}" for k, v in function.keywords.items())]
+        return f"{_name_of(function.func)}({', '.join(values)})"
     return "none" if function is None else getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _value_of(value: object) -> str:
+    """Plain values as they are; of all else the kind, since its text may hold an address."""
+    return repr(value) if isinstance(value, (bool, int, float, str)) else type(value).__qualname__

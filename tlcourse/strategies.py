@@ -159,10 +159,10 @@ def lora(
     plan: LoRA
       first: lora 4 16 ('block7/*',) False 0
       head             lr 0.001    decay 0.01
-      *.lora_*         lr 0.001    decay 0
+      *lora_*          lr 0.001    decay 0
       *                lr 0        decay 0.01  norm frozen
     """
-    rules = (Rule("head", head_lr), Rule("*.lora_*", lr, decay), Rule("*", 0.0, norm="frozen"))
+    rules = (Rule("head", head_lr), Rule("*lora_*", lr, decay), Rule("*", 0.0, norm="frozen"))
     return Plan("LoRA", rules, prepare=(("lora", rank, alpha, tuple(targets), rank_stabilised, seed),))
 
 
