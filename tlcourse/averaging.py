@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from tlcourse.backbones import Model
 from tlcourse.caching import evaluating
 from tlcourse.masked import Masked
+from tlcourse.norms import is_batch_norm
 
 __all__ = ["average_weights", "interpolate", "recompute_statistics"]
 
 State = Mapping[str, Tensor]
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def interpolate(start: nn.Module | State, end: nn.Module | State, alpha: float) -> dict[str, Tensor]:
@@ -116,7 +116,7 @@ def recompute_statistics(model: Model, inputs: Tensor | Masked, *, batch_size: i
     tensor(1)
     """
     moving = [stage for name, stage in model.stages.items() if name not in model.frozen_stages]
-    layers = [layer for stage in moving for layer in stage.modules() if isinstance(layer, NORMS)]
+    layers = [layer for stage in moving for layer in stage.modules() if is_batch_norm(layer)]
     layers = [layer for layer in layers if layer.running_mean is not None]
     if not layers:
         return

@@ -16,24 +16,24 @@ from tlcourse.evaluation import metrics
 from tlcourse.masked import Masked
 from tlcourse.probes import STRENGTHS, fit_probe
 from tlcourse.similarity import linear_cka
+from tlcourse.text_stages import Pool
 
 __all__ = ["activation_maps", "drift", "max_pool", "mean_pool", "probe_stages", "stage_features", "top_inputs"]
 
-Pool = Callable[[Tensor | Masked], Tensor]
+Pooling = Callable[[Tensor | Masked], Tensor]
 
 
 def mean_pool(state: Tensor | Masked) -> Tensor:
     """One row a sample (n, d): the mean over space of maps (n, d, h, w), over the real tokens of `Masked` (n, L, d)."""
     if isinstance(state, Masked):
-        weights = state.mask.unsqueeze(-1).to(state.values.dtype)  # (n, L, 1)
-        return (state.values * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        return Pool("mean")(state)
     return state.flatten(2).mean(dim=2) if state.dim() > 2 else state
 
 
 def max_pool(state: Tensor | Masked) -> Tensor:
     """One row a sample (n, d): the largest value over space or over the real tokens."""
     if isinstance(state, Masked):
-        return state.values.masked_fill(~state.mask.unsqueeze(-1), -torch.inf).amax(dim=1)
+        return Pool("max")(state)
     return state.flatten(2).amax(dim=2) if state.dim() > 2 else state
 
 
@@ -41,7 +41,7 @@ def stage_features(
     network: Backbone | Model,
     inputs: Tensor | Masked,
     *,
-    pool: Pool = mean_pool,
+    pool: Pooling = mean_pool,
     batch_size: int = 128,
     device: torch.device | None = None,
 ) -> dict[str, Tensor]:
@@ -76,7 +76,7 @@ def stage_features(
     >>> {name: tuple(values.shape) for name, values in list(features.items())[:2]}
     {'stem': (2, 32), 'block1': (2, 16)}
     """
-    backbone = _backbone_of(network)
+    backbone = backbone_of(network)
     if len(inputs) == 0:
         raise ValueError("there are no inputs to compute features of")
     if device is not None:
@@ -104,7 +104,7 @@ def probe_stages(
     backbone: Backbone | Model,
     task: Task,
     *,
-    pool: Pool = mean_pool,
+    pool: Pooling = mean_pool,
     strengths: Sequence[float] = STRENGTHS,
     batch_size: int = 128,
 ) -> dict[str, dict[str, float]]:
@@ -129,7 +129,7 @@ def probe_stages(
     >>> len(scores), sorted(scores["conv1"])
     (6, ['C', 'accuracy', 'auc', 'balanced_accuracy', 'calibration_error', 'log_loss'])
     """
-    network = attach_head(_backbone_of(backbone), task)  # refuses a task that this backbone cannot read
+    network = attach_head(backbone_of(backbone), task)  # refuses a task that this backbone cannot read
     train, val, test = (
         stage_features(network, split.inputs, pool=pool, batch_size=batch_size)
         for split in (task.train, task.val, task.test)
@@ -146,7 +146,7 @@ def drift(
     after: Backbone | Model,
     inputs: Tensor | Masked,
     *,
-    pool: Pool = mean_pool,
+    pool: Pooling = mean_pool,
     batch_size: int = 128,
 ) -> list[dict]:
     """How far training has moved each stage: in what it puts out for these inputs, and in its weights.
@@ -173,7 +173,7 @@ def drift(
     >>> {row["weights"] for row in drift(backbone, backbone, images)}
     {0.0}
     """
-    old, new = _backbone_of(before), _backbone_of(after)
+    old, new = backbone_of(before), backbone_of(after)
     shapes = [{key: tuple(value.shape) for key, value in part.stages.named_parameters()} for part in (old, new)]
     if list(old.stages) != list(new.stages) or shapes[0] != shapes[1]:
         raise ValueError(
@@ -225,7 +225,7 @@ def top_inputs(
     stage: str,
     channel: int,
     count: int = 9,
-    pool: Pool = max_pool,
+    pool: Pooling = max_pool,
     batch_size: int = 128,
 ) -> tuple[Tensor, Tensor]:
     """The samples that excite a unit most, the strongest first.
@@ -269,7 +269,7 @@ def top_inputs(
 
 def stage_number(network: Backbone | Model, stage: str) -> int:
     """Where in the order of execution a stage stands, from 0."""
-    names = list(_backbone_of(network).stages)
+    names = list(backbone_of(network).stages)
     if stage not in names:
         raise ValueError(f"no stage {stage!r}; there are: {', '.join(names)}")
     return names.index(stage)
@@ -281,5 +281,6 @@ def check_channel(channel: int, width: int, stage: str) -> None:
         raise ValueError(f"channel={channel}: stage {stage!r} has the channels 0 to {width - 1}")
 
 
-def _backbone_of(network: Backbone | Model) -> Backbone:
+def backbone_of(network: Backbone | Model) -> Backbone:
+    """The backbone itself, or the one that a model is built on."""
     return network.backbone if isinstance(network, Model) else network

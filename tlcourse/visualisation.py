@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from tlcourse.backbones import Backbone, Model
 from tlcourse.caching import evaluating
-from tlcourse.hierarchy import check_channel, stage_number
+from tlcourse.hierarchy import backbone_of, check_channel, stage_number
 
 __all__ = ["Visualisation", "visualise"]
 
@@ -95,7 +95,7 @@ def visualise(
     >>> found.images.shape, found.objective[-1] > found.objective[0]
     (torch.Size([1, 3, 32, 32]), True)
     """
-    backbone = network.backbone if isinstance(network, Model) else network
+    backbone = backbone_of(network)
     stop = stage_number(backbone, stage) + 1
     if backbone.preprocessing.modality != "image":
         raise ValueError(f"backbone {backbone.name!r} reads texts: there is no image to find")

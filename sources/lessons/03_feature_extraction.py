@@ -26,7 +26,7 @@
 # 4. find out whether feature extraction is as fast, and overfits as little, as people say;
 # 5. break the preprocessing in five ways, and put a price on each.
 #
-# About 45 minutes of your time, and about two minutes of the machine's. You need lesson 00 for seeds, intervals and
+# About 45 minutes of your time, and about three minutes of the machine's. You need lesson 00 for seeds, intervals and
 # claims, and lesson 01 for what pre-training is worth.
 
 # %%
