@@ -2,10 +2,11 @@
 
     python -m tools.readme_picture
 
-The file carries the checksum of the results that it was drawn from; a test compares it with the results that are there.
+The file carries the checksum of the points that it was drawn from; a test compares it with the points that are there.
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 from tlcourse.experiments.lesson01 import LEARNING_CURVE
@@ -26,9 +27,10 @@ def curves(kept: Kept) -> dict:
 
 
 def mark(folder: Path | None = None) -> str:
-    """What the picture says about the results in this folder: their file and its SHA-256."""
+    """What the picture says about the results in this folder: their file and the SHA-256 of its points."""
     file = (folder or results_folder()) / f"{LEARNING_CURVE.name}.json"
-    return f"results/{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+    points = json.dumps(json.loads(file.read_text(encoding="utf-8"))["points"], sort_keys=True)
+    return f"results/{file.name} {hashlib.sha256(points.encode()).hexdigest()}"
 
 
 def draw(path: Path = PICTURE, folder: Path | None = None) -> None:
