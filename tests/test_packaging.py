@@ -98,3 +98,8 @@ def test_links_and_commands_of_the_pages_exist(page):
     assert [link for link in local if not (ROOT / link).exists()] == []
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
+
+
+def test_the_readme_lists_every_lesson_in_order():
+    listed = re.findall(r"\]\(notebooks/([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert listed == sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
