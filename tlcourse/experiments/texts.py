@@ -68,7 +68,7 @@ def run_text(strategy: str, labels: int, lr: float | None = None, *, seed: int) 
         the network was trained on, repeats included.
     """
     task = load_task("news", labels=labels, seed=seed, max_length=MAX_LENGTH)
-    # Validation chooses nothing here; the loop looks at it after each epoch, for which two documents a class are enough.
+    # Validation chooses nothing here; the loop looks at it after each epoch: two documents a class are enough for that.
     rows = torch.cat([(task.val.labels == topic).nonzero()[:2, 0] for topic in range(len(task.class_names))])
     few = Split(task.val.inputs[rows], task.val.labels[rows], task.val.index[rows])
     model = attach_head(load_backbone("minilm"), task, seed=seed)
