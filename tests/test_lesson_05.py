@@ -99,7 +99,7 @@ def test_the_ten_recipes_are_the_eight_and_two_more():
     assert len(RECIPES.settings) == 10
 
 
-@pytest.mark.parametrize(("opening", "rates"), product(PARTS["opening"], FACTORS))
+@pytest.mark.parametrize(("opening", "rates"), list(product(PARTS["opening"], FACTORS)))
 def test_every_recipe_has_twelve_epochs_and_its_span_of_rates(model, opening, rates):
     schedule = recipe(model, opening, rates)
     assert sum(epochs for _, epochs in schedule) == 12

@@ -453,10 +453,10 @@ claim("Rates that differ by 2.6 a stage lower the AUC on training cells by more 
 surer = claim("Gradual opening lowers the log-loss on the test cells", loss_effect, below=0.0)
 
 # %% [markdown]
-# Beware of reading the means alone. They say that gradual opening and 2.6
-# a stage each cost some AUC; the intervals say that five seeds cannot exclude that they cost nothing. That
-# slow rates hold the network back shows on the *training* cells: with 2.6 a stage, their AUC changes by
-# {{ shown(train_effect, "+.3f") }}. Over twelve epochs, most of the network has no time to learn what it could.
+# Beware of reading the means alone. They say that gradual opening and 2.6 a stage each cost some AUC; the intervals say
+# that five seeds cannot exclude that they cost nothing. That slow rates hold the network back shows on the *training*
+# cells: with 2.6 a stage, their AUC changes by {{ shown(train_effect, "+.3f") }}. Over twelve epochs, most of the
+# network has no time to learn what it could.
 #
 # And the log-loss? On average gradual opening changed it by {{ shown(loss_effect, "+.3f") }}: nothing to be seen. But
 # look at the table again before you believe that.
@@ -532,11 +532,11 @@ claim("With 2.6 a stage the neck moves more than 100 times as far as the stem", 
 
 # %% [markdown]
 # On this network even one rate moves the neck and the stem by different amounts, as the upper line shows; the factor
-# makes orders of magnitude of it. With 2.6 a stage, the neck went {{ f"{neck_over_stem.mean:,.0f}" }} times as far as the stem. A stage that hardly moves is frozen in all
-# but name, and it still costs a backward pass. So the constant did not survive the transplant; what may have is the
-# *span*. If the slowest stage is to move 2.6 cubed slower than the fastest, the factor from one of our stages to the
-# next is {{ f"{FACTORS['2.6 cubed in all']:.2f}" }}. We predicted that this scores higher than 2.6 a stage, averaged
-# over both ways of opening.
+# makes orders of magnitude of it. With 2.6 a stage, the neck went {{ f"{neck_over_stem.mean:,.0f}" }} times as far as
+# the stem. A stage that hardly moves is frozen in all but name, and it still costs a backward pass. So the constant did
+# not survive the transplant; what may have is the *span*. If the slowest stage is to move 2.6 cubed slower than the
+# fastest, the factor from one of our stages to the next is {{ f"{FACTORS['2.6 cubed in all']:.2f}" }}. We predicted
+# that this scores higher than 2.6 a stage, averaged over both ways of opening.
 
 # %%
 spread = [
