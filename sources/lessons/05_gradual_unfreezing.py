@@ -592,7 +592,7 @@ untouched = [s for s in stopped.backbone.stages if moved(stopped, s, "parameters
 # %% [markdown] tags=["cited"]
 # What did the paper find? Howard & Ruder (2018) took their recipe apart too, in the ablation of their classifier, on
 # three sets of texts. The whole recipe had validation errors of 5.00 %, 5.69 % and 5.38 % on IMDb, TREC-6 and AG News,
-# and taking single parts away changed them by about two points at most. Their large effect is elsewhere: with 100
+# and what single parts changed was small beside that. Their large effect is elsewhere: with 100
 # labels, pre-training matched training from scratch on ten to twenty times as many, and on up to 100 times where
 # unlabelled text of the domain was added. Ours is a scaled-down setting: another modality, another architecture, 200
 # labels and 12 epochs. We compare directions, not sizes.
