@@ -1,19 +1,16 @@
 """Lesson 01: reading a curve sideways, the budget that the lesson has no time to repeat, the picture in the README."""
 
-import re
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.lesson_functions import cut_out
 from tlcourse.experiments.lesson01 import BUDGETS, LEARNING_CURVE, REFERENCE, TRAINED_LABELS
 from tlcourse.experiments.solar import epochs_for
 from tlcourse.intervals import Scores
 from tlcourse.results import load_results
 from tools import readme_picture
-
-LESSON = Path(__file__).resolve().parents[1] / "sources" / "lessons" / "01_why_transfer_learning.py"
 
 # From scratch at 25, 200, 1,000 and 2,000 labels; the score asked for; the labels at which it is reached.
 SIDEWAYS = [
@@ -43,20 +40,12 @@ DESIGN = [
 ]
 
 
-@pytest.fixture(scope="module")
-def labels_needed_source() -> str:
-    match = re.search(r"(?m)^def labels_needed\(.*?(?=^\S)", LESSON.read_text(encoding="utf-8"), re.DOTALL)
-    return match.group()
-
-
 @pytest.mark.parametrize(("curve", "score", "expected"), SIDEWAYS)
-def test_labels_are_read_off_sideways(labels_needed_source, curve, score, expected):
+def test_labels_are_read_off_sideways(curve, score, expected):
     # The seeds are out of order on purpose: a curve belongs to a seed, not to a place in the list.
     points = {n: Scores((0.0, score_at_n), seeds=(7, 3)) for n, score_at_n in zip(TRAINED_LABELS, curve, strict=True)}
-    space = {"pairwise": pairwise, "curves": {"from scratch": points}}
-    exec(labels_needed_source, space)
-    found = space["labels_needed"](score, "from scratch", 3)
-    assert found == expected
+    labels_needed = cut_out("01", "labels_needed", pairwise=pairwise, curves={"from scratch": points})
+    assert labels_needed(score, "from scratch", 3) == expected
 
 
 def test_the_lesson_says_the_budget_that_the_experiment_gives():

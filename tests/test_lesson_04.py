@@ -10,6 +10,7 @@ from tlcourse.experiments import fine_tuning
 from tlcourse.experiments.fine_tuning import EPOCHS, HEAD_EPOCHS, IMAGES_SEEN, MONO_LABELS, depth_plan, run_depth
 from tlcourse.experiments.lesson04 import DEPTH, LABELS, RATES, SHIFT
 from tlcourse.plans import parameter_groups
+from tlcourse.results import load_results
 
 # Strategy, rate; how many stages move, the lowest rate, the highest.
 PLANS = [
@@ -65,3 +66,10 @@ def test_the_seed_decides_a_run(monkeypatch):
     assert first["log_loss"] != other["log_loss"]
     assert set(first) == {"auc", "balanced_accuracy", "log_loss", "train_auc", "images"}
     assert first["images"] == 25
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("experiment", [DEPTH, SHIFT], ids=lambda experiment: experiment.name)
+def test_a_point_can_be_made_again(experiment):
+    assert load_results(experiment).rerun()

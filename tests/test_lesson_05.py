@@ -1,21 +1,19 @@
 """Lesson 05: its own functions against oracles, the loop by hand against `train`, and what the experiment runs."""
 
 import math
-import re
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.lesson_functions import cut_out
 from tlcourse import attach_head, gradual_unfreezing, load_backbone, load_task, slanted_triangular, train
 from tlcourse.experiments.lesson05 import RECIPES
 from tlcourse.experiments.unfreezing import FACTORS, LABELS, LR, constant, recipe, run_recipe
 from tlcourse.intervals import Scores
 from tlcourse.plans import describe_plan
 
-LESSON = Path(__file__).resolve().parents[1] / "sources" / "lessons" / "05_gradual_unfreezing.py"
 PARTS = {
     "opening": ("gradual", "at once"),
     "rates": ("2.6 a stage", "one rate"),
@@ -27,13 +25,6 @@ EQUATION = [(0, 100, 1 / 32), (5, 100, 0.515625), (10, 100, 1.0), (55, 100, 0.51
 UNKNOWN = [("gradually", "one rate"), ("gradual", "2.6")]
 
 
-def cut_out(name: str, **space) -> dict:
-    """A function of the lesson, by its name, with what it uses."""
-    text = LESSON.read_text(encoding="utf-8")
-    exec(re.search(rf"(?m)^def {name}\(.*?(?=^\S)", text, re.DOTALL).group(), space)
-    return space[name]
-
-
 @pytest.fixture(scope="module")
 def model():
     return attach_head(load_backbone("efficientnet_lite0", pretrained=False), load_task("digits8", labels=20))
@@ -41,11 +32,11 @@ def model():
 
 @pytest.mark.parametrize(("step", "total", "factor"), EQUATION)
 def test_equation_3(step, total, factor):
-    assert cut_out("equation_3", math=math)(step, total) == pytest.approx(factor)
+    assert cut_out("05", "equation_3", math=math)(step, total) == pytest.approx(factor)
 
 
 def test_equation_3_has_the_traps_that_the_lesson_names():
-    equation_3 = cut_out("equation_3", math=math)
+    equation_3 = cut_out("05", "equation_3", math=math)
     with pytest.raises(ZeroDivisionError):
         equation_3(0, 8)
     assert equation_3(88, 89) < 0
@@ -53,7 +44,7 @@ def test_equation_3_has_the_traps_that_the_lesson_names():
 
 def test_the_loop_by_hand_ends_where_train_ends():
     space = {"BATCH": 8, "PHASES": 3, "LR": LR, "FACTOR": 2.6, "slanted_triangular": slanted_triangular}
-    by_hand = cut_out("by_hand", math=math, torch=torch, F=F, **space)
+    by_hand = cut_out("05", "by_hand", math=math, torch=torch, F=F, **space)
     task = load_task("digits8", labels=20)
     backbone = load_backbone("efficientnet_lite0", pretrained=False)
     one, other = (attach_head(backbone, task, seed=0) for _ in range(2))
@@ -66,7 +57,7 @@ def test_the_loop_by_hand_ends_where_train_ends():
 
 
 def test_the_relative_step_is_what_adamw_moves():
-    relative_step = cut_out("relative_step", math=math)
+    relative_step = cut_out("05", "relative_step", math=math)
     generator = torch.Generator().manual_seed(0)
     tensor = torch.nn.Parameter(torch.zeros(50, dtype=torch.float64))
     optimizer = torch.optim.AdamW([tensor], lr=0.5, weight_decay=0.0)
@@ -87,7 +78,7 @@ def test_a_main_effect_is_found_among_the_others(part):
         interaction = 0.5 * (levels["opening"] == "gradual") * (levels["rates"] == "2.6 a stage")
         return Scores((whole + interaction, 2 * whole + interaction), seeds=(0, 1))
 
-    effect = cut_out("main_effect", PARTS=PARTS, scores_of=scores_of)("auc", part)
+    effect = cut_out("05", "main_effect", PARTS=PARTS, scores_of=scores_of)("auc", part)
     half = 0.25 if part in ("opening", "rates") else 0.0  # an interaction counts where the other part is there
     assert effect.values == pytest.approx((worth[part] + half, 2 * worth[part] + half))
 
@@ -113,6 +104,7 @@ def test_the_lesson_says_the_numbers_of_the_experiment():
     assert LABELS == 200
     assert 12 * math.ceil(LABELS / 32) == 84
     assert round(2.6**9, -2) == 5400
+    assert (round(2.6**4), round(2.6**3)) == (46, 18)
     assert FACTORS["2.6 cubed in all"] ** 9 == pytest.approx(2.6**3)
     assert {constant(step, 84) for step in range(84)} == {1.0}
 

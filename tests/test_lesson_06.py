@@ -9,6 +9,7 @@ from tlcourse.experiments.lesson06 import NEWS, RATES, USUAL_RATE
 from tlcourse.experiments.texts import EPOCHS, HEAD_LR, MAX_LENGTH, text_schedule
 from tlcourse.masked import Masked
 from tlcourse.plans import describe_plan
+from tlcourse.results import load_results
 
 # Strategy, rate: how many plans, epochs in all at 100 labels, the stages that the last plan moves.
 LAYERS = [f"layer{number}" for number in range(1, 7)]
@@ -50,3 +51,9 @@ def test_the_experiment_has_the_points_that_the_lesson_reads():
     assert {setting["labels"] for setting in full if setting["lr"] == USUAL_RATE} == set(EPOCHS)
     assert {setting["lr"] for setting in full if setting["labels"] == 100} == set(RATES)
     assert (MAX_LENGTH, NEWS.seeds) == (32, tuple(range(5)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_point_can_be_made_again():
+    assert load_results(NEWS).rerun()

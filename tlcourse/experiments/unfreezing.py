@@ -16,8 +16,8 @@ __all__ = ["FACTORS", "LABELS", "LR", "constant", "recipe", "run_recipe"]
 LABELS = 200
 LR = 1e-3
 LAST_EPOCHS = 3  # once all ten stages are open; each before that is open for one epoch before the next joins
-# The rate of a stage over that of the stage below. ULMFiT has four groups of layers, so its rates span 2.6 cubed; the
-# third factor spans as much over our ten stages.
+# The rate of a stage over that of the stage below. ULMFiT's authors had five groups of layers, so their rates span 2.6
+# to the fourth. The third factor spans a little less, 2.6 cubed, over our ten stages.
 FACTORS = {"one rate": 1.0, "2.6 a stage": 2.6, "2.6 cubed in all": 2.6 ** (3 / 9)}
 
 
