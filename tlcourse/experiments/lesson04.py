@@ -23,7 +23,7 @@ DEPTH = Experiment(
         )
         for lr in rates
     ),
-    seeds=tuple(range(5)),
+    seeds=tuple(range(10)),
     data=("solar", "efficientnet_lite0"),
 )
 
@@ -34,6 +34,6 @@ SHIFT = Experiment(
         {"strategy": "linear probing", "lr": None},
         *({"strategy": strategy, "lr": lr} for strategy in ("full fine-tuning", "LP-FT") for lr in RATES[1:]),
     ),
-    seeds=tuple(range(8)),
+    seeds=tuple(range(16)),
     data=("solar", "efficientnet_lite0"),
 )

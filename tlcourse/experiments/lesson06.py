@@ -19,6 +19,6 @@ NEWS = Experiment(
         {"strategy": "discriminative", "labels": 100, "lr": None},
         {"strategy": "gradual unfreezing", "labels": 100, "lr": None},
     ),
-    seeds=tuple(range(5)),
+    seeds=tuple(range(10)),
     data=("news", "minilm"),
 )
