@@ -17,14 +17,15 @@ ORDER = [
     *("runtime", "sources", "masked", "batching"),
     *("text_stages", "image_stages"),
     *("backbones", "readers", "data"),
-    *("norms", "adapters", "costs", "plans", "strategies"),
+    *("norms", "adapters", "costs", "plans", "strategies", "memory"),
     *("caching", "evaluation", "probes", "centroids"),
     *("similarity", "hierarchy", "visualisation"),
     *("intervals", "averaging"),
     *("checkpoints", "run", "rates", "training"),
     *("grafts", "worlds"),
     *("claims", "provenance", "results"),
-    *("figures", "plots", "pictures", "widgets"),
+    *("figures", "plots", "pictures"),
+    *("views", "widgets"),
     *("doctor", "experiments", "__main__"),
 ]
 # Where a device is named outside of runtime.py, and why.

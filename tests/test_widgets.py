@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import ipywidgets
 import pytest
 
-from tlcourse import figures, plots, widgets
+from tlcourse import figures, plots, views, widgets
 
 QUESTION = {"question": "Which AUC?", "low": 0.5, "high": 1.0, "step": 0.01, "key": "q-1"}
 COUNT = {"question": "How many?", "low": 0, "high": 3000, "step": 50, "unit": "labels", "key": "q-2"}
@@ -77,7 +77,8 @@ def published(monkeypatch):
         shown.append((bundle, options))
         return Handle()
 
-    monkeypatch.setattr(widgets, "in_ipython", lambda: True)
+    for module in (widgets, views):
+        monkeypatch.setattr(module, "in_ipython", lambda: True)
     monkeypatch.setattr("IPython.display.display", display)
     return shown
 

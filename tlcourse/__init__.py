@@ -35,6 +35,8 @@ _HOME = {
     "describe_plan": "plans",
     "format_plan": "plans",
     "parameter_groups": "plans",
+    "training_memory": "memory",
+    "TrainingMemory": "memory",
     "merge_lora": "adapters",
     "unmerge_lora": "adapters",
     "extract_features": "caching",

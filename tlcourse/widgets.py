@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets
-from traitlets import Unicode
 
 from tlcourse.figures import in_ipython, number_line, png
 from tlcourse.plots import training_curves
 from tlcourse.runtime import show_progress
+from tlcourse.views import Picture, display_static, display_widget, framed
 
 __all__ = ["Prediction", "TrainingChart", "learner_dir", "predict"]
 
@@ -136,7 +136,7 @@ class Prediction:
         written = (
             self.verdict() if self.value is not None else "No forecast was committed; the picture shows the result."
         )
-        _display_static(self.picture(), f"{self.question} {written}", alt=f"{self.question} {self.verdict()}")
+        display_static(self.picture(), f"{self.question} {written}", alt=f"{self.question} {self.verdict()}")
 
     def verdict(self) -> str:
         """The comparison in words."""
@@ -222,9 +222,9 @@ def predict(
     if not in_ipython():
         print(text)
     elif show_progress():
-        _display_widget(_prediction_box(prediction), text)
+        display_widget(_prediction_box(prediction), text)
     else:
-        _display_static(prediction.picture(), text, alt=f"An empty line of answers to: {question} ({span})")
+        display_static(prediction.picture(), text, alt=f"An empty line of answers to: {question} ({span})")
     return prediction
 
 
@@ -291,20 +291,10 @@ class TrainingChart:
             return lambda: None
         if show_progress():
             box, redraw = _chart_box(self)
-            _display_widget(box, text)
+            display_widget(box, text)
             return redraw
-        handle = _display_static(self.picture(), text, alt=self.alt())
-        return lambda: _display_static(self.picture(), text, alt=self.alt(), handle=handle)
-
-
-class _Picture(ipywidgets.Image):
-    """An image whose tooltip says what is drawn; it has no alternative text of its own.
-
-    The view of ipywidgets 8 looks for a description before it sets a tooltip, and fails where there is none.
-    """
-
-    description = Unicode("").tag(sync=True)
-    tooltip = Unicode("").tag(sync=True)
+        handle = display_static(self.picture(), text, alt=self.alt())
+        return lambda: display_static(self.picture(), text, alt=self.alt(), handle=handle)
 
 
 def _prediction_box(prediction: Prediction) -> ipywidgets.Widget:
@@ -318,7 +308,7 @@ def _prediction_box(prediction: Prediction) -> ipywidgets.Widget:
     )
     answer, status = ipywidgets.Label(layout=ipywidgets.Layout(width="120px")), ipywidgets.HTML()
     button = ipywidgets.Button(description="Commit", button_style="primary", layout=ipywidgets.Layout(width="120px"))
-    image = _Picture(format="png", width=700, height=150)
+    image = Picture(format="png", width=700, height=150)
 
     def redraw(*_) -> None:
         committed = prediction.value is not None
@@ -338,7 +328,7 @@ def _prediction_box(prediction: Prediction) -> ipywidgets.Widget:
     prediction.watch(redraw)
     redraw()
     question = ipywidgets.HTML(f"<b>{html.escape(prediction.question)}</b>")
-    return _framed(question, ipywidgets.HBox([slider, answer, button]), image, status)
+    return framed(question, ipywidgets.HBox([slider, answer, button]), image, status)
 
 
 def _chart_box(chart: TrainingChart) -> tuple[ipywidgets.Widget, Callable[[], None]]:
@@ -346,7 +336,7 @@ def _chart_box(chart: TrainingChart) -> tuple[ipywidgets.Widget, Callable[[], No
     metric = ipywidgets.Dropdown(options=names, value=chart.metric, description="metric")
     log_scale = ipywidgets.Checkbox(value=chart.log_scale, description="logarithmic loss", indent=False)
     # One image whose bytes are replaced, of a fixed size: nothing flickers, nothing below it jumps.
-    image, status = _Picture(format="png", width=900, height=360), ipywidgets.HTML()
+    image, status = Picture(format="png", width=900, height=360), ipywidgets.HTML()
 
     def redraw(*_) -> None:
         chart.metric, chart.log_scale = metric.value, log_scale.value
@@ -355,29 +345,4 @@ def _chart_box(chart: TrainingChart) -> tuple[ipywidgets.Widget, Callable[[], No
     for control in (metric, log_scale):
         control.observe(redraw, "value")
     redraw()
-    return _framed(ipywidgets.HBox([metric, log_scale]), image, status), redraw
-
-
-def _framed(*rows: ipywidgets.Widget) -> ipywidgets.VBox:
-    return ipywidgets.VBox(
-        rows, layout=ipywidgets.Layout(border="1px solid #c3c6cc", padding="10px", width="fit-content")
-    )
-
-
-def _display_widget(widget: ipywidgets.Widget, text: str) -> None:
-    from IPython.display import display
-
-    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    display({"application/vnd.jupyter.widget-view+json": view, "text/plain": text}, raw=True)
-
-
-def _display_static(picture: bytes, text: str, *, alt: str, handle: Any = None) -> Any:
-    if not in_ipython():
-        print(text)
-        return None
-    from IPython.display import display
-
-    bundle, metadata = {"image/png": picture, "text/plain": text}, {"image/png": {"alt": alt}}
-    if handle is not None:
-        return handle.update(bundle, metadata=metadata, raw=True)
-    return display(bundle, metadata=metadata, raw=True, display_id=True)
+    return framed(ipywidgets.HBox([metric, log_scale]), image, status), redraw
