@@ -1,4 +1,4 @@
-"""A notebook in a headless JupyterLab, driven by playwright: what `test_browser.py` stands on."""
+"""A notebook in a headless JupyterLab, driven by playwright: what the tests `test_browser*.py` stand on."""
 
 import os
 import shutil
@@ -98,6 +98,17 @@ def run_cell(page, number: int):
     cell.locator(".cm-content").click()
     page.keyboard.press("Shift+Enter")
     return cell.locator(".jp-Cell-outputWrapper")
+
+
+def source(image) -> str | None:
+    """What an image shows: its address."""
+    return image.get_attribute("src")
+
+
+def wait_for_new_source(page, image, old: str) -> str | None:
+    """Wait until an image shows something else than before; what it shows then."""
+    page.wait_for_function("([image, old]) => image.src !== old", arg=[image.element_handle(), old])
+    return source(image)
 
 
 def _wait_for(address: str, server: subprocess.Popen, log: Path, seconds: float = 60) -> None:

@@ -24,8 +24,8 @@ ORDER = [
     *("checkpoints", "run", "rates", "training"),
     *("grafts", "worlds"),
     *("claims", "provenance", "results"),
-    *("figures", "plots", "pictures"),
-    *("views", "widgets"),
+    *("figures", "plots", "pictures", "diagrams"),
+    *("views", "widgets", "explorers", "feature_browser"),
     *("doctor", "experiments", "__main__"),
 ]
 # Where a device is named outside of runtime.py, and why.

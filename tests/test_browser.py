@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.browser_notebook import find_browser, jupyter_lab, open_notebook, run_cell
+from tests.browser_notebook import find_browser, jupyter_lab, open_notebook, run_cell, source, wait_for_new_source
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -35,15 +35,6 @@ def page(tmp_path_factory):
     find_browser()
     with jupyter_lab(tmp_path_factory.mktemp("lab"), CELLS) as address, open_notebook(address) as page:
         yield page
-
-
-def source(image):
-    return image.get_attribute("src")
-
-
-def wait_for_new_source(page, image, old):
-    page.wait_for_function("([image, old]) => image.src !== old", arg=[image.element_handle(), old])
-    return source(image)
 
 
 def test_the_prediction_box_is_drawn_committed_and_compared(page):

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from tlcourse.figures import FAINT, INK, MEASURED, new_axes
 from tlcourse.memory import TrainingMemory
@@ -21,7 +22,12 @@ __all__ = ["PLAN_SIZE", "TIMELINE_SIZE", "compact", "in_megabytes", "plan_diagra
 
 PLAN_SIZE, TIMELINE_SIZE = (900, 500), (900, 480)  # pixels
 STILL = {"facecolor": "#f1f2f4", "edgecolor": "#b4b8bf", "hatch": "////", "linewidth": 0}
-HOLDS = {"weights": ("#94a4a2", ""), "gradients": ("#3f90da", ""), "optimiser": ("#832db6", ""), "activations": ("#ffa90e", "")}
+HOLDS = {
+    "weights": ("#94a4a2", ""),
+    "gradients": ("#3f90da", ""),
+    "optimiser": ("#832db6", ""),
+    "activations": ("#ffa90e", ""),
+}
 GAP = 0.006  # between blocks, of the width of all
 MOST = 1000  # columns of a timeline; with more steps than that, some are left out
 
@@ -64,13 +70,13 @@ def plan_diagram(
     top = 0.97
     band = 0.62 / len(plans) if len(plans) > 1 else 0.44
     for name, rows in plans.items():
-        _blocks(figure.add_axes((0.085, top - band, 0.9, band)), name, rows, rates)
+        _blocks(figure.add_axes((0.1, top - band, 0.885, band)), name, rows, rates)
         top -= band
     if len(plans) == 1:
         top -= 0.02
     lowest = 0.2 if len(plans) > 1 else 0.185
-    _backward(figure.add_axes((0.085, lowest, 0.9, top - lowest - 0.035)), plans)
-    _memory(figure.add_axes((0.085, 0.035, 0.9, 0.105)), memory, most)
+    _backward(figure.add_axes((0.1, lowest, 0.885, top - lowest - 0.035)), plans)
+    _memory(figure.add_axes((0.1, 0.035, 0.885, 0.105)), memory, most)
     return figure
 
 
@@ -111,7 +117,9 @@ def rate_timeline(
     above.tick_params(labelbottom=False)
     epochs = total // steps_an_epoch
     shown = range(0, epochs + 1, max(1, math.ceil(epochs / 15)))
-    counted = above.secondary_xaxis("top", functions=(lambda x: (x + 0.5) / steps_an_epoch, lambda x: x * steps_an_epoch - 0.5))
+    counted = above.secondary_xaxis(
+        "top", functions=(lambda x: (x + 0.5) / steps_an_epoch, lambda x: x * steps_an_epoch - 0.5)
+    )
     counted.set_xticks(list(shown))
     counted.tick_params(color=FAINT, labelcolor=INK, labelsize=8, pad=1)
     counted.spines["top"].set_visible(False)
@@ -128,7 +136,13 @@ def rate_timeline(
     for number, row in enumerate(rates):
         # The same rate as a line, from the floor of its row (the lowest of all rates) to its ceiling.
         line = np.where(row > 0, number - 0.42 + 0.8 * norm(np.where(row > 0, row, norm.vmin)), np.nan)
-        main.plot(np.arange(total), line, color=INK, linewidth=1.1)
+        main.plot(
+            np.arange(total),
+            line,
+            color=INK,
+            linewidth=1.1,
+            path_effects=[withStroke(linewidth=2.6, foreground="white")],
+        )
         still = np.flatnonzero(row == 0)
         if len(still) > 0.14 * total:
             label = main.text(still.mean(), number, "frozen", ha="center", va="center", fontsize=8.5, color=FAINT)
@@ -149,7 +163,12 @@ def rate_timeline(
     for number, row in enumerate(rates):
         said = f"{row[step]:.2e}" if row[step] else "frozen"
         main.text(
-            1.018, number, said, transform=main.get_yaxis_transform(), fontsize=9, va="center",
+            1.018,
+            number,
+            said,
+            transform=main.get_yaxis_transform(),
+            fontsize=9,
+            va="center",
             color=INK if row[step] else FAINT,
         )
     bar = figure.colorbar(mesh, cax=figure.add_axes((0.885, 0.115, 0.018, 0.56)))
@@ -176,7 +195,10 @@ def unit_page(
     """
     side, gap, line = 92, 5, 24  # pixels
     large = 2 * side + gap
-    width, height = 3 * gap + 2 * gap + large + columns * (side + gap), 2 * line + large + line * (licence is not None) + 4
+    width, height = (
+        3 * gap + 2 * gap + large + columns * (side + gap),
+        2 * line + large + line * (licence is not None) + 4,
+    )
     figure = Figure(figsize=((width + 0.5) / 100, (height + 0.5) / 100), dpi=100)
 
     def place(picture: np.ndarray, x: int, y: int, size: int, **how) -> None:
@@ -212,7 +234,7 @@ def _blocks(ax: Axes, name: str, rows: Sequence[dict], rates: tuple[float, float
     moving, all_of_them = (sum(row[key] for row in rows) for key in ("trainable", "parameters"))
     share = 100 * sum(row["backward"] for row in rows)
     told = f"{compact(moving)} of {compact(all_of_them)} parameters move, {share:.3g} % of the full backward pass"
-    ax.text(-0.083, 1.5, name, fontsize=11, weight="bold", color=INK, va="center")
+    ax.text(-0.1, 1.5, name, fontsize=11, weight="bold", color=INK, va="center")
     ax.text(1, 1.5, told, fontsize=9.5, color=INK, va="center", ha="right")
     norm, heat = _scale(*rates), _heat()
     for text, y in (("stage", 1.16), ("parameters", -0.17), ("rate", -0.44)):
@@ -254,7 +276,7 @@ def _backward(ax: Axes, plans: Mapping[str, Sequence[dict]]) -> None:
             look = {"facecolor": MEASURED} if number == 0 else {"facecolor": "white", "hatch": "....", "edgecolor": INK}
             x = left + each * (number + 0.5)
             ax.bar(x, share, each * (0.6 if len(plans) == 1 else 0.86), linewidth=0.8, **look)
-            text = f"{share:.0f}" if share >= 1 or share == 0 else f"{share:.1g}"
+            text = f"{share:.0f}" if share >= 1 or share == 0 else "<1"
             ax.text(x, share + 0.04 * highest, text, fontsize=8, color=INK, ha="center", va="bottom")
     ax.set(xlim=(0, 1), ylim=(0, 1.35 * highest), xticks=[])
     ax.set_ylabel("backward\npass (%)", fontsize=9, color=INK)
@@ -266,7 +288,7 @@ def _backward(ax: Axes, plans: Mapping[str, Sequence[dict]]) -> None:
 
 def _memory(ax: Axes, memory: Mapping[str, TrainingMemory], most: float) -> None:
     """A bar a plan, cut into what is held."""
-    ax.set(xlim=(0, most), ylim=(len(memory) - 0.45, -1.25))
+    ax.set(xlim=(0, 1.1 * most), ylim=(len(memory) - 0.45, -1.25))  # room for the total beside the longest bar
     ax.set_axis_off()
     ax.text(-0.01, 0.5, "memory", transform=ax.transAxes, fontsize=9, color=INK, ha="right", va="center")
     at = 0.0
@@ -283,11 +305,8 @@ def _memory(ax: Axes, memory: Mapping[str, TrainingMemory], most: float) -> None
                 ink = "white" if part in ("gradients", "optimiser") else INK
                 ax.text(left + size / 2, y, in_megabytes(size), fontsize=8, color=ink, ha="center", va="center")
             left += size
-        inside = left > 0.9 * most
-        ax.text(
-            most if inside else left + 0.008 * most, y if not inside else -0.97, in_megabytes(left), fontsize=9,
-            weight="bold", color=INK, va="center", ha="right" if inside else "left",
-        )
+        total = {"fontsize": 9, "weight": "bold", "color": INK}
+        ax.text(left + 0.008 * most, y, in_megabytes(left), va="center", **total)
 
 
 def _places(rows: Sequence[dict]) -> list[tuple[float, float]]:

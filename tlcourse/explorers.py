@@ -1,62 +1,34 @@
-"""Explorers: what a plan freezes and costs, what each unit sees, and when a schedule moves which stage.
+"""Explorers of plans: what a plan freezes and costs (lesson 04), and when a schedule moves which stage (lesson 05).
 
 Each is a view over a plain state object, which can be used and drawn without any front end; where nobody watches, one
-picture stands in for the view (see `views`). Lesson 02 browses features, lessons 03 to 05 explore plans.
+picture stands in for the view (see `views`).
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from itertools import accumulate
 from numbers import Integral
-from typing import Any
 
 import ipywidgets
 import numpy as np
 from torch import Tensor
 
-from tlcourse.backbones import Backbone, Model
-from tlcourse.caching import extract_features
-from tlcourse.diagrams import PLAN_SIZE, TIMELINE_SIZE, compact, in_megabytes, plan_diagram, rate_timeline, unit_page
+from tlcourse.backbones import Model
+from tlcourse.diagrams import PLAN_SIZE, TIMELINE_SIZE, in_megabytes, plan_diagram, rate_timeline
 from tlcourse.figures import png
-from tlcourse.hierarchy import check_channel, max_pool, stage_features, stage_number
 from tlcourse.masked import Masked
 from tlcourse.memory import TrainingMemory, training_memory
 from tlcourse.plans import Plan, Schedule, apply_plan, describe_plan, parameter_groups
 from tlcourse.rates import slanted_triangular, warmup_cosine
-from tlcourse.views import controlled, show_view
+from tlcourse.views import State, controlled, show_view
 
-__all__ = [
-    "FeatureBrowser",
-    "PlanExplorer",
-    "UnfreezingTimeline",
-    "browse_features",
-    "collect_features",
-    "explore_plans",
-    "unfreezing_timeline",
-]
+__all__ = ["PlanExplorer", "UnfreezingTimeline", "explore_plans", "unfreezing_timeline"]
 
 NONE = "none"
 
 
-class _Watched:
-    """A state with named choices, which tells its views when one has changed."""
-
-    def __init__(self) -> None:
-        self._watchers: list[Callable[[], object]] = []
-
-    def watch(self, callback: Callable[[], object]) -> None:
-        """Call this whenever a choice has changed."""
-        self._watchers.append(callback)
-
-    def _set(self, **choices: Any) -> None:
-        if any(getattr(self, name) != value for name, value in choices.items()):
-            vars(self).update(choices)
-            for callback in self._watchers:
-                callback()
-
-
-class PlanExplorer(_Watched):
+class PlanExplorer(State):
     """Plans for one model: what each freezes, stage by stage, and what it costs. `explore_plans` makes and shows it.
 
     Attributes
@@ -135,13 +107,19 @@ class PlanExplorer(_Watched):
 
 
 def explore_plans(
-    model: Model, plans: Mapping[str, Plan], *, example: Tensor | Masked, batch_size: int = 32
+    model: Model,
+    plans: Mapping[str, Plan],
+    *,
+    example: Tensor | Masked,
+    batch_size: int = 32,
+    plan: str | None = None,
+    other: str = NONE,
 ) -> PlanExplorer:
     """Show plans for a model, one at a time or two beside each other, and return the state.
 
-    A block is a stage, from the input on the left to the head; the wider it is, the more parameters it has. It is filled
-    as far as they move, in the colour of the rate, and hatched where it is frozen. Below stand the rate in digits, the
-    stage's share of the backward pass, and the memory of a training step. The model stays as it is.
+    A block is a stage, from the input on the left to the head; the wider it is, the more parameters it has. It is
+    filled as far as they move, in the colour of the rate, and hatched where it is frozen. Below stand the rate in
+    digits, the stage's share of the backward pass, and the memory of a training step. The model stays as it is.
 
     Parameters
     ----------
@@ -151,11 +129,15 @@ def explore_plans(
         Raw inputs, such as ``task.train.inputs[:1]``; memory and costs are measured with them.
     batch_size
         Of a training step, for its memory.
+    plan, other
+        The names of the plan that is shown first, and of one to compare it with; default: the first plan alone.
 
     Raises
     ------
     ValueError
         If there is no plan, or one does not fit the model.
+    KeyError
+        If there is no plan of that name.
     TypeError
         If something else than a `Plan` is given.
 
@@ -172,6 +154,7 @@ def explore_plans(
     b'PNG'
     """
     state = PlanExplorer(model, plans, example=example, batch_size=batch_size)
+    state.choose(plan=plan, other=other)
 
     def box() -> ipywidgets.Widget:
         names = list(state.rows)
@@ -187,71 +170,195 @@ def explore_plans(
     return state
 
 
-class FeatureBrowser(_Watched):
-    """Units of several stages, and what excites them. `browse_features` makes and shows it.
+class UnfreezingTimeline(State):
+    """When a schedule moves which stage, and how fast. `unfreezing_timeline` makes and shows it.
 
     Attributes
     ----------
-    stage, unit
-        What is shown: keys of ``stages`` and of ``stages[stage]``.
+    step
+        The step that is read out, from 0.
+    curve
+        The name of the function that gives the factor of the rates, a key of ``curves``.
+    stages
+        Their names, in the order of execution.
+    phases
+        The step at which each phase begins.
+    total
+        Steps of all phases together.
     """
 
     def __init__(
-        self, stages: Mapping[str, Mapping[Any, Mapping[str, Any]]], *, licence: str | None = None
+        self,
+        model: Model,
+        schedule: Schedule,
+        *,
+        steps_an_epoch: int,
+        rates: Callable[[int, int], float] = slanted_triangular,
     ) -> None:
         super().__init__()
-        if not stages or not all(stages.values()):
-            empty = next((name for name, units in stages.items() if not units), None)
-            raise ValueError("there is no stage to browse" if empty is None else f"stage {empty!r} has no units")
-        self.stages = {
-            stage: {unit: _checked(found, f"stage {stage!r}, unit {unit!r}") for unit, found in units.items()}
-            for stage, units in stages.items()
+        if not isinstance(steps_an_epoch, Integral) or steps_an_epoch < 1:
+            raise ValueError(f"steps_an_epoch={steps_an_epoch}: a whole number, at least 1, is needed")
+        if isinstance(schedule, Plan):
+            raise TypeError(f"a schedule is needed, a tuple of pairs: (({schedule.name!r}, epochs),) for a single plan")
+        if not schedule:
+            raise ValueError("the schedule has no phase")
+        self.steps_an_epoch = steps_an_epoch
+        lengths = [epochs * steps_an_epoch for _, epochs in schedule]
+        self.phases, self.total = list(accumulate(lengths[:-1], initial=0)), sum(lengths)
+        self.plans = [plan.name for plan, _ in schedule]
+        model = deepcopy(model)
+        self._base = [_highest_rates(model, plan) for plan, _ in schedule]
+        self.stages = list(model.stages)
+        self.curves = {
+            "slanted triangular": slanted_triangular,
+            "warm-up and cosine": warmup_cosine,
+            "constant": _constant,
         }
-        self.licence, self.stage = licence, next(iter(stages))
-        self.unit = next(iter(self.stages[self.stage]))
+        known = [name for name, curve in self.curves.items() if curve is rates]
+        self.curve = known[0] if known else getattr(rates, "__name__", "your own")
+        self.curves.setdefault(self.curve, rates)
+        self.step = 0
 
-    def choose(self, *, stage: str | None = None, unit: Any = None) -> None:
-        """Show a unit; where only a stage is given, the one in the same place as the one before, or the last.
+    def choose(self, *, step: int | None = None, curve: str | None = None) -> None:
+        """Read out another step, or draw another function of the rates.
+
+        Raises
+        ------
+        ValueError
+            If there is no such step.
+        KeyError
+            If there is no function of that name.
+        """
+        if step is not None and step not in range(self.total):
+            raise ValueError(f"no step {step}: they run from 0 to {self.total - 1}")
+        if curve is not None and curve not in self.curves:
+            raise KeyError(f"no rates {curve!r}; there are: {', '.join(self.curves)}")
+        self._set(step=self.step if step is None else step, curve=curve or self.curve)
+
+    def factor(self, step: int) -> float:
+        """What all rates are multiplied by at a step."""
+        return self.curves[self.curve](step, self.total)
+
+    def rate(self, stage: str, step: int) -> float:
+        """The highest rate in a stage at a step; 0 where it is frozen.
 
         Raises
         ------
         KeyError
-            If there is no such stage or unit.
+            If there is no such stage.
         """
-        stage = self.stage if stage is None else stage
         if stage not in self.stages:
             raise KeyError(f"no stage {stage!r}; there are: {', '.join(self.stages)}")
-        units = list(self.stages[stage])
-        if unit is None:
-            unit = units[min(list(self.stages[self.stage]).index(self.unit), len(units) - 1)]
-        elif unit not in units:
-            raise KeyError(f"stage {stage!r} has no unit {unit!r} here; there are: {', '.join(map(str, units))}")
-        self._set(stage=stage, unit=unit)
+        rates, _ = self._base[self._phase(step)]
+        return rates.get(stage, 0.0) * self.factor(step)
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of every picture, in pixels."""
-        return tuple(int(100 * inches) for inches in self._page().get_size_inches())
+    def moving(self, step: int) -> int:
+        """How many parameters the plan of that step moves."""
+        return self._base[self._phase(step)][1]
 
     def alt(self) -> str:
         """What is drawn, in words."""
-        found = self.stages[self.stage][self.unit]
-        where = ", with its map of each below" if "maps" in found else ""
+        rates = {stage: self.rate(stage, self.step) for stage in self.stages}
+        phase = self._phase(self.step)
+        still = [stage for stage in self.stages if stage not in self._base[phase][0]]
+        epoch = self.step // self.steps_an_epoch + 1
         return (
-            f"Stage {self.stage}, unit {self.unit}: the picture made for it by optimisation, and the "
-            f"{len(found['top'])} inputs that excite it most{where}."
+            f"Step {self.step:,} of {self.total:,}, epoch {epoch}, phase {phase + 1} of {len(self.phases)} "
+            f"({self.plans[phase]}), {self.curve} rates, factor {self.factor(self.step):.3f}: "
+            f"{self.moving(self.step):,} parameters move, at most at {max(rates.values()):.2e}; "
+            f"frozen: {', '.join(still) or 'nothing'}."
         )
 
     def picture(self) -> bytes:
-        """PNG in 128 colours, of the same size for all units."""
-        return png(self._page(), colours=128)
-
-    def _page(self):
-        units = [found for stage in self.stages.values() for found in stage.values()]
-        return unit_page(
-            self.stages[self.stage][self.unit],
-            title=f"stage {self.stage}, unit {self.unit}",
-            columns=max(len(found["top"]) for found in units),
-            with_maps=any("maps" in found for found in units),
-            licence=self.licence,
+        """PNG of 900 x 480 pixels."""
+        factors = np.array([self.factor(step) for step in range(self.total)])
+        base = np.zeros((len(self.stages), self.total))
+        for start, (rates, _) in zip(self.phases, self._base, strict=True):
+            base[:, start:] = np.array([[rates.get(stage, 0.0)] for stage in self.stages])
+        return png(
+            rate_timeline(
+                base * factors,
+                factors,
+                stages=self.stages,
+                phases=self.phases,
+                steps_an_epoch=self.steps_an_epoch,
+                step=self.step,
+                title=f"{len(self.phases)} phases under {self.curve} rates",
+            )
         )
+
+    def _phase(self, step: int) -> int:
+        return bisect_right(self.phases, step) - 1
+
+
+def unfreezing_timeline(
+    model: Model,
+    schedule: Schedule,
+    *,
+    steps_an_epoch: int,
+    rates: Callable[[int, int], float] = slanted_triangular,
+    step: int = 0,
+) -> UnfreezingTimeline:
+    """Show when a schedule moves which stage, and at which rate, and return the state.
+
+    The stages stand above each other, the input's lowest; time runs to the right. The colour of a row is the rate, the
+    line in it too, both on a logarithmic scale; it is hatched while the stage is frozen. The model stays as it is.
+
+    Parameters
+    ----------
+    schedule
+        As `train` takes it: pairs of a plan and the epochs that it holds, see `gradual_unfreezing`.
+    steps_an_epoch
+        Batches of the training samples: their number by the batch size, rounded up.
+    rates
+        The function that `train` is given; others can be chosen beside it.
+    step
+        The one that is read out first.
+
+    Raises
+    ------
+    ValueError
+        If the schedule is empty or does not fit the model, ``steps_an_epoch`` is not a whole number from 1 on, or there
+        is no such step.
+    TypeError
+        If a plan is given alone.
+
+    Examples
+    --------
+    >>> from tlcourse import attach_head, gradual_unfreezing, load_backbone, load_task
+    >>> task = load_task("digits8", labels=20)
+    >>> model = attach_head(load_backbone("efficientnet_lite0", pretrained=False), task)
+    >>> timeline = unfreezing_timeline(model, gradual_unfreezing(model), steps_an_epoch=5)
+    Unfreezing timeline: 10 phases, 50 steps
+    >>> timeline.rate("stem", 0), timeline.rate("head", 5) > 0
+    (0.0, True)
+    """
+    state = UnfreezingTimeline(model, schedule, steps_an_epoch=steps_an_epoch, rates=rates)
+    state.choose(step=step)
+
+    def box() -> ipywidgets.Widget:
+        wide = ipywidgets.Layout(width="420px")
+        controls = {
+            "step": ipywidgets.IntSlider(
+                value=step, max=state.total - 1, description="step", continuous_update=False, layout=wide
+            ),
+            "curve": ipywidgets.Dropdown(options=list(state.curves), value=state.curve, description="rates"),
+        }
+        return controlled(state, controls, size=TIMELINE_SIZE)
+
+    show_view(state, box, text=f"Unfreezing timeline: {len(state.phases)} phases, {state.total} steps")
+    return state
+
+
+def _constant(step: int, total: int) -> float:
+    return 1.0
+
+
+def _highest_rates(model: Model, plan: Plan) -> tuple[dict[str, float], int]:
+    """Stage -> the highest rate in it, of those that move; and how many parameters move."""
+    apply_plan(model, plan)
+    rates: dict[str, float] = {}
+    groups = parameter_groups(model, plan)
+    for group in groups:
+        rates[group["stage"]] = max(group["lr"], rates.get(group["stage"], 0.0))
+    return rates, sum(parameter.numel() for group in groups for parameter in group["params"])

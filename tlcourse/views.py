@@ -1,12 +1,13 @@
 """What all views share: a picture that says what it shows, controls around it, and what stands in where nobody watches.
 
 A view belongs to a plain state object, which draws itself (``picture``) and says in words what is drawn (``alt``), and
-which works without any front end. `widgets` and `explorers` are made of these parts.
+which works without any front end. `widgets`, `explorers` and `feature_browser` are made of these parts.
 """
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import ipywidgets
 from traitlets import Unicode
@@ -27,20 +28,33 @@ class Picture(ipywidgets.Image):
     tooltip = Unicode("").tag(sync=True)
 
 
-class State(Protocol):
-    """What `controlled` and `show_view` ask of a state object."""
+class State(ABC):
+    """Named choices that draw themselves, and tell their views when one has changed."""
 
+    def __init__(self) -> None:
+        self._watchers: list[Callable[[], object]] = []
+
+    @abstractmethod
     def picture(self) -> bytes:
         """PNG of the state as it is now."""
 
+    @abstractmethod
     def alt(self) -> str:
         """The same in words."""
 
-    def choose(self, **choice: Any) -> None:
-        """Set attributes by name; those who watch are told if something has changed."""
+    @abstractmethod
+    def choose(self, **choices: Any) -> None:
+        """Set attributes by name."""
 
     def watch(self, callback: Callable[[], object]) -> None:
-        """Call this whenever the state has changed."""
+        """Call this whenever a choice has changed."""
+        self._watchers.append(callback)
+
+    def _set(self, **choices: Any) -> None:
+        if any(getattr(self, name) != value for name, value in choices.items()):
+            vars(self).update(choices)
+            for callback in self._watchers:
+                callback()
 
 
 def controlled(

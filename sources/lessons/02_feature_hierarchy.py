@@ -47,6 +47,7 @@ from tlcourse import (
     digit_network,
     evaluate,
     extract_features,
+    feature_browser,
     full_fine_tune,
     graft,
     linear_cka,
@@ -59,12 +60,10 @@ from tlcourse import (
     probe_stages,
     split_classes,
     stage_features,
-    top_inputs,
     train,
     visualise,
     widgets,
 )
-from tlcourse.hierarchy import mean_pool
 
 SEEDS = range(5)  # the pilots had seeds of their own: 100 to 102
 
@@ -302,18 +301,17 @@ plots.show(
 #
 # ## What a unit likes among pictures that exist
 #
-# The same units, asked the other way: of the {{ len(heap) }} pictures in our heap, which five excite the unit most? Two
-# units a stage, each with the image made for it on the left.
+# The same units, asked the other way: of the {{ len(heap) }} pictures in our heap, which five excite the unit most? One
+# pass over the heap answers it for all units at once. Two of them a stage, each with the image made for it on the left.
 
 # %%
+made = {stage: dict(zip(even_steps(backbone, stage), images, strict=True)) for stage, images in liked.items()}
+gallery = feature_browser.collect_features(backbone, heap, made, count=5)
 table = {}
 for stage in ("stem", "block2", "block3", "block5", "block7"):
-    groups = []
-    for at in (2, 5):
-        unit = even_steps(backbone, stage)[at]
-        index, _ = top_inputs(backbone, heap, stage=stage, channel=unit, count=5, pool=mean_pool)
-        groups += [liked[stage][at : at + 1], heap[index].float() / 255]
-    table[stage] = torch.cat(groups)
+    units = list(gallery[stage].values())
+    groups = [(units[at]["visualisation"][None], units[at]["top"].float() / 255) for at in (2, 5)]
+    table[stage] = torch.cat([pictures_of for group in groups for pictures_of in group])
 plots.show(
     pictures.picture_table(table, titles=["made", *"12345"] * 2, side=52, divide=6, licence=LICENCES),
     alt="Five rows, one a stage, with two units each: the image made for the unit, then the five pictures that excite "
@@ -326,6 +324,15 @@ plots.show(
 # direction. Further down it takes a sentence, or you cannot say it. And note what the gallery can never show: what the
 # unit would have liked, had it been in the heap. A heap of two photographs has more of some things than of others.
 #
+# Here are all {{ sum(map(len, gallery.values())) }} units, one at a time. Below each picture stands the unit's own
+# map of it: bright where it is excited. **Look** for a unit of the stem that answers to the border of a cell, and for
+# one that answers to its face. Take a unit of block5 and cover the maps: can you guess what it looks at? Uncover
+# them. How often were you right?
+
+# %%
+browser = feature_browser.browse_features(gallery, licence=LICENCES, stage="block3")
+
+# %% [markdown]
 # So far, so like the slides. But these are pictures, and everybody sees in them what they came to see. So we measure.
 #
 # ## A probe at every stage

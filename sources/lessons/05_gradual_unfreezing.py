@@ -41,6 +41,7 @@ from tlcourse import (
     describe_plan,
     discriminative,
     drift,
+    explorers,
     gradual_unfreezing,
     load_backbone,
     load_results,
@@ -204,6 +205,24 @@ print(f"the largest difference is at most 1e-6: {distance(hand_made, planned) <=
 # The same weights and the same statistics. `train` makes a new optimiser for each phase and hands the state of all that
 # goes on moving over to it, which is the same as adding groups to an old one. `train` can also close a stage again; the
 # loop above cannot.
+#
+# And here is the whole schedule, all its phases on our {{ math.ceil(len(small.train.labels) / BATCH) }} steps an epoch,
+# from the input at the bottom to the head. Hatched is frozen; the colour, and the line in each row, is the rate on a
+# logarithmic scale. Move the slider: at the right stands each stage's rate at that step. **Find** the highest rate that
+# the stem ever gets, and compare it with the head's highest. Then choose the constant factor: what of the picture was
+# the schedule of *plans*, and what the schedule of *rates*?
+
+# %%
+timeline = explorers.unfreezing_timeline(
+    planned,
+    gradual_unfreezing(planned, lr=LR, factor=FACTOR),
+    steps_an_epoch=math.ceil(len(small.train.labels) / BATCH),
+    step=30,
+)
+
+# %% [markdown]
+# The stem is opened last, when the factor has nearly come down to its floor. So two devices slow it down at once: 2.6 a
+# stage, and the lateness. Keep that in mind until the recipe is taken apart.
 
 # %% [markdown]
 # ## Five ways to get it wrong
