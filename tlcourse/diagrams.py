@@ -22,12 +22,7 @@ __all__ = ["PLAN_SIZE", "TIMELINE_SIZE", "compact", "in_megabytes", "plan_diagra
 
 PLAN_SIZE, TIMELINE_SIZE = (900, 500), (900, 480)  # pixels
 STILL = {"facecolor": "#f1f2f4", "edgecolor": "#b4b8bf", "hatch": "////", "linewidth": 0}
-HOLDS = {
-    "weights": ("#94a4a2", ""),
-    "gradients": ("#3f90da", ""),
-    "optimiser": ("#832db6", ""),
-    "activations": ("#ffa90e", ""),
-}
+HOLDS = {"weights": "#94a4a2", "gradients": "#3f90da", "optimiser": "#832db6", "activations": "#ffa90e"}
 GAP = 0.006  # between blocks, of the width of all
 MOST = 1000  # columns of a timeline; with more steps than that, some are left out
 
@@ -228,7 +223,7 @@ def unit_page(
 
 
 def _blocks(ax: Axes, name: str, rows: Sequence[dict], rates: tuple[float, float]) -> None:
-    """A row of blocks, as high as wide parameters move in them: filled so far, hatched where frozen."""
+    """A row of blocks: filled as far as their parameters move, hatched where they are frozen."""
     ax.set(xlim=(0, 1), ylim=(-0.62, 1.62))
     ax.set_axis_off()
     moving, all_of_them = (sum(row[key] for row in rows) for key in ("trainable", "parameters"))
@@ -292,15 +287,15 @@ def _memory(ax: Axes, memory: Mapping[str, TrainingMemory], most: float) -> None
     ax.set_axis_off()
     ax.text(-0.01, 0.5, "memory", transform=ax.transAxes, fontsize=9, color=INK, ha="right", va="center")
     at = 0.0
-    for part, (colour, _) in HOLDS.items():
+    for part, colour in HOLDS.items():
         ax.add_patch(Rectangle((at, -1.15), 0.012 * most, 0.34, facecolor=colour))
         ax.text(at + 0.017 * most, -0.97, part, fontsize=8.5, color=INK, va="center")
         at += 0.125 * most
     for y, held in enumerate(memory.values()):
         left = 0.0
-        for part, (colour, hatch) in HOLDS.items():
+        for part, colour in HOLDS.items():
             size = getattr(held, part)
-            ax.barh(y, size, 0.72, left=left, color=colour, hatch=hatch, edgecolor="white", linewidth=0.8)
+            ax.barh(y, size, 0.72, left=left, color=colour, edgecolor="white", linewidth=0.8)
             if size > 0.075 * most:
                 ink = "white" if part in ("gradients", "optimiser") else INK
                 ax.text(left + size / 2, y, in_megabytes(size), fontsize=8, color=ink, ha="center", va="center")
