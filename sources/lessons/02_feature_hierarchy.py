@@ -324,11 +324,11 @@ plots.show(
 # direction. Further down it takes a sentence, or you cannot say it. And note what the gallery can never show: what the
 # unit would have liked, had it been in the heap. A heap of two photographs has more of some things than of others.
 #
-# Here are all {{ sum(map(len, gallery.values())) }} units, one at a time. Below each picture stands the unit's own map
-# of it: bright where it is excited. **Look** for a unit of the stem that answers to dark places, and for one that
-# answers to edges. Find a unit of block5 whose five have something in common that you can name, and one whose five have not.
-# Then choose a unit that you have not seen yet, cover the lower row, and guess where it is excited. How often were you
-# right?
+# Here are all {{ sum(map(len, gallery.values())) }} units, one at a time. Below each picture stands the unit's own
+# map of it: bright where it is excited. **Look** for a unit of the stem that answers to dark places, and for one that
+# answers to edges. Find a unit of block5 whose five have something in common that you can name, and one whose five
+# have not. Then choose a unit that you have not seen yet, cover the lower row, and guess where it is excited. How
+# often were you right?
 
 # %%
 browser = feature_browser.browse_features(gallery, licence=LICENCES, stage="block3")
