@@ -504,7 +504,7 @@ plots.show(
 #   head's. For full fine-tuning with the head at ten times the rate, the backbone moves at a *tenth* of what you read.
 # - **It lags.** The smoothed loss remembers about ten steps, so with few steps a decade its lowest point comes late.
 # - **It knows nothing about the schedule.** The rate that one step survives is not the rate that a thousand survive.
-# - **It knows one size of batch.** Ours had 8 cells; the trainings of this lesson have 32, whose gradients are less noisy.
+# - **It knows one size of batch.** Ours had 8 cells; the trainings have 32, whose gradients are less noisy.
 
 # %% [markdown]
 # ## The classic recipe
