@@ -6,15 +6,15 @@ import pytest
 from tlcourse.diagrams import PLAN_SIZE, TIMELINE_SIZE, compact, in_megabytes, plan_diagram, rate_timeline, unit_page
 from tlcourse.memory import TrainingMemory
 
-COUNTS = [(0, "0"), (912, "912"), (1280, "1.28 k"), (3_373_570, "3.37 M"), (7.1e9, "7.1 G")]
+COUNTS = [(0, "0"), (912, "912"), (1280, "1.28 k"), (999_499, "999 k"), (999_600, "1 M"), (3_373_570, "3.37 M")]
 BYTES = [(0, "0 MB"), (160_000, "0.16 MB"), (4_100_000, "4.1 MB"), (12_345_678, "12 MB"), (1_234_567_890, "1,235 MB")]
 
-EMPTY = {"parameters": 0, "trainable": 0, "lr": [], "backward": 0.0}
+EMPTY = {"parameters": 0, "trainable": 0, "lr": [], "backward": 0.0, "frozen": True}
 ROWS = [
-    {"stage": "stem", "parameters": 900, "trainable": 0, "lr": [0.0], "backward": 0.0},
-    {"stage": "block1", "parameters": 2000, "trainable": 500, "lr": [0.0, 2e-5], "backward": 0.004},
+    {"stage": "stem", "parameters": 900, "trainable": 0, "lr": [0.0], "backward": 0.0, "frozen": True},
+    {"stage": "block1", "parameters": 2000, "trainable": 500, "lr": [0.0, 2e-5], "backward": 0.004, "frozen": False},
     {"stage": "pool", **EMPTY},
-    {"stage": "head", "parameters": 20, "trainable": 20, "lr": [1e-3], "backward": 0.25},
+    {"stage": "head", "parameters": 20, "trainable": 20, "lr": [1e-3], "backward": 0.25, "frozen": False},
 ]
 MEMORY = TrainingMemory(weights=4_000_000, gradients=1_000_000, optimiser=2_000_000, activations=30_000_000)
 
@@ -61,7 +61,14 @@ def test_two_plans_are_told_apart_by_more_than_colour():
 def test_a_timeline_is_empty_where_a_stage_is_frozen():
     rates = np.array([[0, 0, 0, 0, 1e-4, 1e-5], [1e-2, 1e-3, 1e-2, 1e-3, 1e-2, 1e-3]])
     figure = rate_timeline(
-        rates, np.ones(6), stages=["stem", "head"], phases=[0, 4], steps_an_epoch=2, step=1, title="two phases"
+        rates,
+        np.ones(6),
+        frozen=rates == 0,
+        stages=["stem", "head"],
+        phases=[0, 4],
+        steps_an_epoch=2,
+        step=1,
+        title="two phases",
     )
     main = figure.axes[1]
     (mesh,) = main.collections
@@ -83,3 +90,24 @@ def test_a_page_has_the_unit_s_picture_its_inputs_and_its_maps():
     mapped = unit_page(unit | {"maps": np.eye(2)[:, None]}, title="unit 3", columns=5, with_maps=True)
     assert len(mapped.axes) == 5
     assert {image.get_clim() for ax in mapped.axes[2::2] for image in ax.images} == {(0.0, 1.0)}
+
+
+def test_a_stage_that_moves_in_the_middle_is_called_frozen_beside_it():
+    rates = np.array([[0, 0, 0, 0, 1e-4, 1e-4, 0, 0, 0]])
+    timing = {"phases": [0, 4, 6], "steps_an_epoch": 1, "step": 4, "title": ""}
+    figure = rate_timeline(rates, np.ones(9), frozen=rates == 0, stages=["stem"], **timing)
+    (label,) = [text for text in figure.axes[1].texts if text.get_text() == "frozen"]
+    assert label.get_position()[0] == 1.5  # the middle of steps 0 to 3
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"lr": [0.0, 1e-4, 1e-3]}, "1e-4 to 1e-3"),
+        ({"lr": [0.0], "trainable": 0}, "statistics"),
+        ({"lr": [0.0], "trainable": 0, "frozen": True}, "frozen"),
+    ],
+)
+def test_what_is_said_of_the_rates_of_a_stage(change, text):
+    figure = plan_diagram({"mine": [ROWS[-1] | change]}, {"mine": MEMORY}, rates=(1e-5, 1e-3), most=4e7)
+    assert text in texts(figure)

@@ -29,14 +29,22 @@ BAD_PLANS = [  # plans, error, words
 CHOICES = [  # choice, words of the error
     ({"plan": "all"}, "no plan 'all'; there are: head only, everything"),
     ({"plan": "none"}, "no plan 'none'"),
+    ({"plan": "none", "other": "none"}, "no plan 'none'"),
     ({"other": "LoRA"}, "no plan 'LoRA'"),
 ]
+ALONE = Plan("alone", (Rule("*", 0.1),))
 BAD_TIMES = [  # what is changed, error, words
     ({"steps_an_epoch": 0}, ValueError, "steps_an_epoch=0"),
     ({"steps_an_epoch": 2.5}, ValueError, "steps_an_epoch=2.5"),
     ({"step": 12}, ValueError, "no step 12: they run from 0 to 11"),
     ({"schedule": ()}, ValueError, "no phase"),
-    ({"schedule": Plan("alone", (Rule("*", 0.1),))}, TypeError, r"\(\('alone', epochs\),\)"),
+    ({"schedule": ALONE}, TypeError, r"such as \(\(plan, epochs\),\), not Plan"),
+    ({"schedule": [(ALONE, 2)]}, TypeError, "not list"),
+    ({"schedule": (ALONE, ALONE)}, TypeError, "each phase is a pair of a plan and how many epochs"),
+    ({"schedule": ((ALONE, 2), (ALONE, 0))}, ValueError, "'alone' has 0 epochs"),
+    ({"schedule": ((ALONE, 1.5),)}, ValueError, "'alone' has 1.5 epochs"),
+    ({"rates": lambda step, total: -0.5}, ValueError, "factors of your own rates must be finite"),
+    ({"rates": lambda step, total: float("nan")}, ValueError, "factors of your own rates must be finite"),
 ]
 SCHEDULES = {
     "gradual": (lambda model: gradual_unfreezing(model, lr=0.01), slanted_triangular),
@@ -165,9 +173,10 @@ def test_the_timeline_reads_out_a_step(timeline):
 
 
 def test_the_timeline_refuses_what_is_not_there(timeline):
-    for step in (-1, 12, 1.5):
-        with pytest.raises(ValueError, match=f"no step {step}: they run from 0 to 11"):
-            timeline.choose(step=step)
+    for step in (-1, 12, 1.5, 2.0):
+        for ask in (lambda step: timeline.choose(step=step), timeline.moving, lambda step: timeline.rate("head", step)):
+            with pytest.raises(ValueError, match=f"no step {step}: they run from 0 to 11"):
+                ask(step)
     with pytest.raises(KeyError, match="no rates 'linear'; there are: slanted triangular"):
         timeline.choose(curve="linear")
     with pytest.raises(KeyError, match="no stage 'trunk'; there are: stem"):
@@ -181,12 +190,26 @@ def test_the_timeline_refuses(model, change, error, words):
 
 
 def test_rates_of_your_own_can_be_drawn(model):
-    def halved(step, total):
+    def constant(step, total):  # of the name that one of the view's own has
         return 0.5
 
-    timeline = UnfreezingTimeline(model, gradual_unfreezing(model, lr=0.01), steps_an_epoch=3, rates=halved)
-    assert timeline.curve == "halved"
+    timeline = UnfreezingTimeline(model, gradual_unfreezing(model, lr=0.01), steps_an_epoch=3, rates=constant)
+    assert timeline.curve == "your own"
     assert timeline.rate("head", 7) == 0.005
+    timeline.choose(curve="constant")
+    assert timeline.rate("head", 7) == 0.01
+
+
+def test_rates_of_zero_are_drawn_and_are_not_called_frozen(model):
+    still = UnfreezingTimeline(model, ((full_fine_tune(model), 1),), steps_an_epoch=3, rates=lambda step, total: 0.0)
+    assert still.picture()[1:4] == b"PNG"
+    assert "frozen: neck." in still.alt()
+
+
+def test_a_plan_that_train_would_refuse_is_refused(model, tiny_task):
+    frozen = Plan("asleep", (Rule("*", 0.0),))
+    with pytest.raises(ValueError, match="freezes everything"):
+        explore_plans(model, {"asleep": frozen}, example=tiny_task.train.inputs[:1])
 
 
 def test_a_long_schedule_is_drawn_with_fewer_columns(model):

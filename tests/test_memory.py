@@ -111,3 +111,11 @@ def test_refuses(batch_size, example, words):
     model = model_of(LINEAR)
     with pytest.raises(ValueError, match=words):
         training_memory(model, feature_extraction(model), example, batch_size=batch_size)
+
+
+def test_a_model_without_a_head_is_refused():
+    model = model_of(LINEAR)
+    plan = full_fine_tune(model)
+    model.heads.clear()
+    with pytest.raises(ValueError, match="no head; attach_head"):
+        training_memory(model, plan, torch.ones(1, 3, 2, 2), batch_size=1)

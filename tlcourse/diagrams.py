@@ -30,7 +30,7 @@ MOST = 1000  # columns of a timeline; with more steps than that, some are left o
 def compact(count: float) -> str:
     """A count in three digits: 912, 1.28 k, 3.37 M."""
     for size, sign in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if count >= size:
+        if count >= 0.9995 * size:  # what rounds to 1000 of a unit is 1 of the next
             return f"{count / size:.3g}{sign}"
     return f"{count:.0f}"
 
@@ -79,6 +79,7 @@ def rate_timeline(
     rates: np.ndarray,
     factors: np.ndarray,
     *,
+    frozen: np.ndarray,
     stages: Sequence[str],
     phases: Sequence[int],
     steps_an_epoch: int,
@@ -90,9 +91,11 @@ def rate_timeline(
     Parameters
     ----------
     rates
-        (stages, steps); 0 is frozen. The first stage is drawn lowest.
+        (stages, steps). The first stage is drawn lowest.
     factors
         (steps,).
+    frozen
+        (stages, steps): where a stage is frozen; a stage that is not may still have a rate of 0.
     phases
         The step at which each phase begins.
     step
@@ -122,15 +125,17 @@ def rate_timeline(
     figure.text(left, 0.985, title, ha="left", va="top", fontsize=10.5, color=INK)
 
     moving = rates[rates > 0]
-    norm = _scale(moving.min(), moving.max())
+    norm = _scale(moving.min(), moving.max()) if moving.size else _scale(1e-4, 1e-3)
     columns = np.unique(np.linspace(0, total - 1, min(total, MOST)).round().astype(int))
     edges = np.append(columns - 0.5, total - 0.5)
     main.add_patch(Rectangle((-0.5, -0.5), total, len(stages), **STILL))
-    drawn = np.ma.masked_equal(rates[:, columns], 0)
+    rates_drawn = np.maximum(rates, norm.vmin)  # a scale of logarithms has no place for 0
+    drawn = np.ma.masked_array(rates_drawn, frozen)[:, columns]
+    small = min(9.0, 200 / len(stages))
     mesh = main.pcolormesh(edges, np.arange(len(stages) + 1) - 0.5, drawn, cmap=_heat(), norm=norm)
-    for number, row in enumerate(rates):
+    for number in range(len(stages)):
         # The same rate as a line, from the floor of its row (the lowest of all rates) to its ceiling.
-        line = np.where(row > 0, number - 0.42 + 0.8 * norm(np.where(row > 0, row, norm.vmin)), np.nan)
+        line = np.where(frozen[number], np.nan, number - 0.42 + 0.8 * norm(rates_drawn[number]))
         main.plot(
             np.arange(total),
             line,
@@ -138,9 +143,9 @@ def rate_timeline(
             linewidth=1.1,
             path_effects=[withStroke(linewidth=2.6, foreground="white")],
         )
-        still = np.flatnonzero(row == 0)
+        still = _longest_run(frozen[number])
         if len(still) > 0.14 * total:
-            label = main.text(still.mean(), number, "frozen", ha="center", va="center", fontsize=8.5, color=FAINT)
+            label = main.text(still.mean(), number, "frozen", ha="center", va="center", fontsize=small, color=FAINT)
             label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
     for boundary in phases[1:]:
         for ax in (above, main):
@@ -156,7 +161,7 @@ def rate_timeline(
     main.spines[:].set_visible(False)
     figure.text(right + 0.012, 0.715, f"rate at step {step:,}", fontsize=9, color=MEASURED, va="center", weight="bold")
     for number, row in enumerate(rates):
-        said = f"{row[step]:.2e}" if row[step] else "frozen"
+        said = "frozen" if frozen[number, step] else f"{row[step]:.2e}"
         main.text(
             1.018,
             number,
@@ -164,7 +169,7 @@ def rate_timeline(
             transform=main.get_yaxis_transform(),
             fontsize=9,
             va="center",
-            color=INK if row[step] else FAINT,
+            color=FAINT if frozen[number, step] else INK,
         )
     bar = figure.colorbar(mesh, cax=figure.add_axes((0.885, 0.115, 0.018, 0.56)))
     bar.set_label("rate (logarithmic)", color=INK, fontsize=9)
@@ -255,8 +260,9 @@ def _rates_in_words(row: dict) -> str:
     if not row["parameters"]:
         return "none"
     if not row["trainable"]:
-        return "frozen"
-    return f"{max(row['lr']):.1e}".replace("e-0", "e-").replace(".0e", "e")
+        return "frozen" if row["frozen"] else "statistics"
+    ends = dict.fromkeys((min(rate for rate in row["lr"] if rate > 0), max(row["lr"])))
+    return " to ".join(f"{rate:.1e}".replace("e-0", "e-").replace(".0e", "e") for rate in ends)
 
 
 def _backward(ax: Axes, plans: Mapping[str, Sequence[dict]]) -> None:
@@ -310,6 +316,12 @@ def _places(rows: Sequence[dict]) -> list[tuple[float, float]]:
     widths = [0.6 / len(rows) + 0.4 * row["parameters"] / total for row in rows]
     edges = np.cumsum([0.0, *widths])
     return [(float(left), width - GAP) for left, width in zip(edges, widths, strict=False)]
+
+
+def _longest_run(where: np.ndarray) -> np.ndarray:
+    """The places of the longest row of neighbours that are True."""
+    places = np.flatnonzero(where)
+    return max(np.split(places, np.flatnonzero(np.diff(places) > 1) + 1), key=len)
 
 
 def _scale(lowest: float, highest: float) -> LogNorm:

@@ -25,7 +25,7 @@ from tlcourse.views import State, controlled, show_view
 
 __all__ = ["PlanExplorer", "UnfreezingTimeline", "explore_plans", "unfreezing_timeline"]
 
-NONE = "none"
+NONE, YOURS = "none", "your own"
 
 
 class PlanExplorer(State):
@@ -66,8 +66,8 @@ class PlanExplorer(State):
         KeyError
             If there is no plan of that name.
         """
-        for name in (plan, other):
-            if name not in (None, *self.rows) and not (name == NONE and name is other):
+        for name, more in ((plan, ()), (other, (NONE,))):
+            if name not in (None, *self.rows, *more):
                 raise KeyError(f"no plan {name!r}; there are: {', '.join(self.rows)}")
         self._set(plan=plan or self.plan, other=other or self.other)
 
@@ -198,10 +198,17 @@ class UnfreezingTimeline(State):
         super().__init__()
         if not isinstance(steps_an_epoch, Integral) or steps_an_epoch < 1:
             raise ValueError(f"steps_an_epoch={steps_an_epoch}: a whole number, at least 1, is needed")
-        if isinstance(schedule, Plan):
-            raise TypeError(f"a schedule is needed, a tuple of pairs: (({schedule.name!r}, epochs),) for a single plan")
+        if not isinstance(schedule, tuple):
+            raise TypeError(f"a schedule is needed, such as ((plan, epochs),), not {type(schedule).__name__}")
         if not schedule:
             raise ValueError("the schedule has no phase")
+        for phase in schedule:
+            if not (isinstance(phase, tuple) and len(phase) == 2 and isinstance(phase[0], Plan)):
+                raise TypeError(f"each phase is a pair of a plan and how many epochs it holds, not {phase!r}")
+            if not isinstance(phase[1], Integral) or phase[1] < 1:
+                raise ValueError(
+                    f"the phase {phase[0].name!r} has {phase[1]} epochs: a whole number from 1 on is needed"
+                )
         self.steps_an_epoch = steps_an_epoch
         lengths = [epochs * steps_an_epoch for _, epochs in schedule]
         self.phases, self.total = list(accumulate(lengths[:-1], initial=0)), sum(lengths)
@@ -215,8 +222,12 @@ class UnfreezingTimeline(State):
             "constant": _constant,
         }
         known = [name for name, curve in self.curves.items() if curve is rates]
-        self.curve = known[0] if known else getattr(rates, "__name__", "your own")
-        self.curves.setdefault(self.curve, rates)
+        self.curve = known[0] if known else YOURS
+        self.curves[self.curve] = rates
+        for name in self.curves:
+            factors = self._factors(name)
+            if not (np.isfinite(factors).all() and (factors >= 0).all()):
+                raise ValueError(f"rates: the factors of {name} rates must be finite, and 0 or more, at every step")
         self.step = 0
 
     def choose(self, *, step: int | None = None, curve: str | None = None) -> None:
@@ -229,8 +240,8 @@ class UnfreezingTimeline(State):
         KeyError
             If there is no function of that name.
         """
-        if step is not None and step not in range(self.total):
-            raise ValueError(f"no step {step}: they run from 0 to {self.total - 1}")
+        if step is not None:
+            self._phase(step)
         if curve is not None and curve not in self.curves:
             raise KeyError(f"no rates {curve!r}; there are: {', '.join(self.curves)}")
         self._set(step=self.step if step is None else step, curve=curve or self.curve)
@@ -246,6 +257,8 @@ class UnfreezingTimeline(State):
         ------
         KeyError
             If there is no such stage.
+        ValueError
+            If there is no such step.
         """
         if stage not in self.stages:
             raise KeyError(f"no stage {stage!r}; there are: {', '.join(self.stages)}")
@@ -271,7 +284,7 @@ class UnfreezingTimeline(State):
 
     def picture(self) -> bytes:
         """PNG of 900 x 480 pixels."""
-        factors = np.array([self.factor(step) for step in range(self.total)])
+        factors = self._factors(self.curve)
         base = np.zeros((len(self.stages), self.total))
         for start, (rates, _) in zip(self.phases, self._base, strict=True):
             base[:, start:] = np.array([[rates.get(stage, 0.0)] for stage in self.stages])
@@ -279,6 +292,7 @@ class UnfreezingTimeline(State):
             rate_timeline(
                 base * factors,
                 factors,
+                frozen=base == 0,
                 stages=self.stages,
                 phases=self.phases,
                 steps_an_epoch=self.steps_an_epoch,
@@ -287,7 +301,12 @@ class UnfreezingTimeline(State):
             )
         )
 
+    def _factors(self, curve: str) -> np.ndarray:
+        return np.array([self.curves[curve](step, self.total) for step in range(self.total)], dtype=float)
+
     def _phase(self, step: int) -> int:
+        if not isinstance(step, Integral) or not 0 <= step < self.total:
+            raise ValueError(f"no step {step}: they run from 0 to {self.total - 1}")
         return bisect_right(self.phases, step) - 1
 
 
@@ -318,10 +337,10 @@ def unfreezing_timeline(
     Raises
     ------
     ValueError
-        If the schedule is empty or does not fit the model, ``steps_an_epoch`` is not a whole number from 1 on, or there
-        is no such step.
+        If the schedule is empty or does not fit the model, a number of epochs or of steps is not a whole one from 1 on,
+        a factor of the rates is below 0 or not finite, or there is no such step.
     TypeError
-        If a plan is given alone.
+        If the schedule is not a tuple of pairs of a plan and its epochs.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What training holds in memory: weights, gradients, AdamW's moments, activations. Lesson 03 weighs plans by it.
+"""What training holds in memory: weights, gradients, AdamW's moments, activations. Lesson 04 weighs plans by it.
 
 The first three follow from how many parameters there are and how many move. What the backward pass needs of the forward
 pass is measured: PyTorch tells which tensors it keeps.
@@ -14,7 +14,7 @@ from torch import Tensor, UntypedStorage
 
 from tlcourse.backbones import Model
 from tlcourse.masked import Masked
-from tlcourse.plans import Plan, apply_plan
+from tlcourse.plans import Plan, apply_plan, parameter_groups
 from tlcourse.runtime import autocast, seeded
 
 __all__ = ["TrainingMemory", "training_memory"]
@@ -67,7 +67,8 @@ def training_memory(model: Model, plan: Plan, example: Tensor | Masked, *, batch
     Raises
     ------
     ValueError
-        If the batch size is not a whole number from 1 on, there is no example, or the plan does not fit the model.
+        If the batch size is not a whole number from 1 on, there is no example or no head, or `train` would refuse the
+        plan.
 
     Examples
     --------
@@ -82,11 +83,13 @@ def training_memory(model: Model, plan: Plan, example: Tensor | Masked, *, batch
         raise ValueError(f"batch_size={batch_size}: a whole number, at least 1, is needed")
     if not len(example):
         raise ValueError("there is no example to send through the model: give task.train.inputs[:1]")
+    if not model.heads:
+        raise ValueError("the model has no head; attach_head(backbone, task) gives it one")
     model = copy.deepcopy(model)
     apply_plan(model, plan)
     device = next(model.parameters()).device
     model.to(device, memory_format=torch.channels_last).train()
-    moving = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    moving = sum(parameter.nbytes for group in parameter_groups(model, plan) for parameter in group["params"])
     held = [*model.parameters(), *model.buffers()]
     return TrainingMemory(
         weights=sum(_storages(held).values()),
