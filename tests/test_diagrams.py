@@ -40,7 +40,9 @@ def test_a_plan_is_drawn_with_its_rates_in_digits():
     assert [row["stage"] for row in ROWS] == [text for text in found if text in {"stem", "block1", "pool", "head"}]
     assert [text for text in found if text in {"frozen", "none", "2e-5", "1e-3"}] == ["frozen", "2e-5", "none", "1e-3"]
     assert "520 of 2.92 k parameters move, 25.4 % of the full backward pass" in found
-    assert [text.get_text() for text in figure.axes[1].texts] == ["0", "<1", "0", "25"]
+    bars = figure.axes[1]
+    assert [text.get_text() for text in bars.texts] == ["0", "<1", "0", "25"]
+    assert all(text.get_position()[1] > bar.get_height() for text, bar in zip(bars.texts, bars.patches, strict=True))
     assert "37 MB" in found
 
 
@@ -49,6 +51,10 @@ def test_blocks_are_filled_as_far_as_parameters_move():
     filled = [patch.get_height() for patch in axes.patches if patch.get_fill() and not patch.get_hatch()]
     assert filled == [0.25, 1.0]
     assert sum(bool(patch.get_hatch()) for patch in axes.patches) == len(ROWS)
+    ends = sorted({end for patch in axes.patches for end in (patch.get_x(), patch.get_x() + patch.get_width())})
+    assert len(ends) == 2 * len(ROWS)
+    assert ends[0] == 0
+    assert 0.98 < ends[-1] < 1
 
 
 def test_two_plans_are_told_apart_by_more_than_colour():

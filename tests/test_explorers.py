@@ -2,10 +2,11 @@
 
 import html
 
+import numpy as np
 import pytest
 import torch
 
-from tlcourse import views
+from tlcourse import explorers, views
 from tlcourse.backbones import attach_head
 from tlcourse.explorers import PlanExplorer, UnfreezingTimeline, explore_plans, unfreezing_timeline
 from tlcourse.memory import training_memory
@@ -156,6 +157,36 @@ def test_the_timeline_is_what_train_does(model, tiny_task, name):
         assert {stage: rate for stage, rate in told.items() if stage in recorded} == pytest.approx(recorded)
         assert all(rate == 0 for stage, rate in told.items() if stage not in recorded)
     assert timeline.moving(timeline.total - 1) == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_a_stage_opens_at_the_first_step_of_its_phase(timeline):
+    opened = {stage: [timeline.rate(stage, step) > 0 for step in range(12)] for stage in timeline.stages}
+    assert opened == {
+        stage: [step >= first for step in range(12)]
+        for stage, first in {"stem": 9, "block1": 6, "block10": 3, "neck": 12, "head": 0}.items()
+    }
+
+
+@pytest.mark.parametrize("rates", [slanted_triangular, lambda step, total: float(step > 4)])
+def test_what_is_drawn_is_what_the_timeline_says(monkeypatch, model, rates):
+    drawn = {}
+    monkeypatch.setattr(explorers, "rate_timeline", lambda *values, **named: drawn.update(named, values=values))
+    monkeypatch.setattr(explorers, "png", lambda figure: b"")
+    timeline = UnfreezingTimeline(model, gradual_unfreezing(model, lr=0.01), steps_an_epoch=3, rates=rates)
+    timeline.picture()
+    told = np.array([[timeline.rate(stage, step) for step in range(12)] for stage in timeline.stages])
+    assert np.allclose(drawn["values"][0], told)
+    assert np.allclose(drawn["values"][1], [rates(step, 12) for step in range(12)])
+    assert (~drawn["frozen"]).sum(axis=1).tolist() == [3, 6, 9, 0, 12]
+
+
+def test_all_plans_are_drawn_on_one_scale(monkeypatch, explorer):
+    drawn = {}
+    monkeypatch.setattr(explorers, "plan_diagram", lambda *values, **named: drawn.update(named))
+    monkeypatch.setattr(explorers, "png", lambda figure: b"")
+    explorer.picture()
+    assert drawn["most"] == explorer.memory["everything"].total > explorer.memory["head only"].total
+    assert drawn["rates"] == (1e-3, 0.02)
 
 
 def test_the_timeline_reads_out_a_step(timeline):

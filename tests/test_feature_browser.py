@@ -20,6 +20,7 @@ def unit(inputs=2, maps=True, shade=0.5):
 
 
 STAGES = {"stem": {0: unit(), 3: unit(shade=0.1)}, "neck": {7: unit(inputs=3, maps=False)}}
+TWO = {"stem": {0: unit(), 3: unit()}, "block1": {1: unit(), 4: unit()}}
 BAD = [  # stages, words
     ({}, "no stage to browse"),
     ({"stem": {}}, "stage 'stem' has no units"),
@@ -90,6 +91,10 @@ def test_another_stage_shows_the_unit_in_the_same_place_or_the_last():
     state.choose(stage="stem")
     assert state.unit == 0
     assert state.alt().endswith("with its map of each below.")
+    two = FeatureBrowser(TWO)
+    two.choose(unit=3)
+    two.choose(stage="block1")
+    assert two.unit == 4
 
 
 def test_all_pictures_have_one_size_and_differ():
@@ -100,6 +105,7 @@ def test_all_pictures_have_one_size_and_differ():
             seen.add(state.picture())
             assert Image.open(BytesIO(state.picture())).size == state.size
     assert len(seen) == 3
+    assert state.size[0] > FeatureBrowser({"stem": STAGES["stem"]}).size[0]  # room for the widest
 
 
 def test_the_controls_change_what_is_drawn(monkeypatch):
@@ -121,3 +127,5 @@ def test_the_controls_change_what_is_drawn(monkeypatch):
     assert (state.stage, state.unit, unit_of_it.value) == ("neck", 7, 7)
     assert len({before, middle, picture.value}) == 3
     assert picture.tooltip == state.alt() == status.value
+    state.choose(stage="stem", unit=3)  # new units are offered, and the control must not choose the first of them
+    assert (state.unit, unit_of_it.value, unit_of_it.options) == (3, 3, (0, 3))

@@ -32,6 +32,7 @@ CASES = {  # stages, plan, parameters, how many of them move, numbers kept a sam
     "a frozen prefix": (TWO, lambda _: ONLY["second"], 130 + 88 + HEAD, 88, 10),
     "the first of three": (TWO, lambda _: ONLY["first"], 130 + 88 + HEAD, 130, 12),  # frozen weights need no input
     "LoRA": (LINEAR, lambda model: lora(model, rank=3), LAYER + HEAD + 60, HEAD + 60, 12 + 3 + 8),  # x, A x, ReLU
+    "dropout keeps its mask, which is of floats": (STRANGE, full_fine_tune, LAYER + HEAD, LAYER + HEAD, 12 + 8 + 8 + 8),
     "a frozen stage drops nothing": (STRANGE, feature_extraction, LAYER + HEAD, HEAD, 8),
 }
 BAD = [  # batch size, example, words
@@ -104,6 +105,15 @@ def test_texts_are_repeated_to_fill_the_batch(minilm, lines):
     one: Masked = lines.train.inputs[:1]
     memory = training_memory(model, feature_extraction(model), one, batch_size=6)
     assert memory.activations == 6 * 384 * NUMBER
+
+
+def test_all_examples_take_part(minilm, lines):
+    model = attach_head(minilm, lines)
+    lengths = lines.train.inputs.mask.sum(dim=1)
+    both = lines.train.inputs[torch.stack([lengths.argmin(), lengths.argmax()])]
+    plan = full_fine_tune(model)
+    short, longest = (training_memory(model, plan, part, batch_size=2).activations for part in (both[:1], both))
+    assert longest > 1.5 * short
 
 
 @pytest.mark.parametrize(("batch_size", "example", "words"), BAD)

@@ -1,6 +1,7 @@
 import copy
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -112,6 +113,13 @@ def test_channels_in_one_call_do_not_disturb_each_other(tiny_backbone):
     alone = visualise(tiny_backbone, channel=2, **options)
     assert torch.allclose(together.images[:1], alone.images, atol=1e-5)
     assert not torch.allclose(together.images[:1], together.images[1:], atol=1e-2)
+
+
+@pytest.mark.parametrize("channel", [np.int64(2), torch.tensor(2), [torch.tensor(2)]], ids=["numpy", "tensor", "list"])
+def test_a_channel_may_come_from_an_argmax(tiny_backbone, channel):
+    options = {"stage": "block1", "size": 16, "steps": 2}
+    found = visualise(tiny_backbone, channel=channel, **options).images
+    assert torch.equal(found, visualise(tiny_backbone, channel=2, **options).images)
 
 
 def test_a_filter_of_colour_is_shown_its_colour():

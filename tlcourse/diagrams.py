@@ -1,4 +1,5 @@
-"""Drawings of plans, of schedules and of what a unit sees: data in, a figure of fixed size out. `explorers` shows them.
+"""Drawings of plans, of schedules and of what a unit sees: data in, a figure of fixed size out.
+`explorers` and `feature_browser` show them.
 
 A rate has one scale of colours, and a number or a line beside the colour; what is frozen is hatched. A network is
 drawn from its input on the left, or below, to its head.
@@ -155,7 +156,7 @@ def rate_timeline(
     for ax in (above, main):
         ax.axvline(step, color=MEASURED, linewidth=1.6)
     main.set_ylim(-0.5, len(stages) - 0.5)
-    main.set_yticks(range(len(stages)), stages, fontsize=9, color=INK)
+    main.set_yticks(range(len(stages)), stages, fontsize=small, color=INK)
     main.tick_params(length=0, labelcolor=INK)
     main.set_xlabel("step", color=INK)
     main.spines[:].set_visible(False)
@@ -167,7 +168,7 @@ def rate_timeline(
             number,
             said,
             transform=main.get_yaxis_transform(),
-            fontsize=9,
+            fontsize=small,
             va="center",
             color=FAINT if frozen[number, step] else INK,
         )
@@ -196,7 +197,7 @@ def unit_page(
     side, gap, line = 92, 5, 24  # pixels
     large = 2 * side + gap
     width, height = (
-        3 * gap + 2 * gap + large + columns * (side + gap),
+        5 * gap + large + columns * (side + gap),
         2 * line + large + line * (licence is not None) + 4,
     )
     figure = Figure(figsize=((width + 0.5) / 100, (height + 0.5) / 100), dpi=100)

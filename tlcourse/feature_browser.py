@@ -164,7 +164,8 @@ def collect_features(
     count
         How many inputs a unit.
     pool
-        What "excite" means, as in `hierarchy.top_inputs`.
+        What "excite" means: `mean_pool`, all over the image, or `max_pool`, at its best place. (Given the same one,
+        `hierarchy.top_inputs` finds the same inputs, for one unit at a time.)
 
     Raises
     ------

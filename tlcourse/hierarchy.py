@@ -56,7 +56,7 @@ def stage_features(
     pool
         From the state of a batch to (n, d): `mean_pool`, `max_pool` or your own.
     device
-        Where to compute; None stays where the network is. The result stays there too.
+        Where to compute; the network is moved there. None stays where it is. The result stays there too.
 
     Returns
     -------

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -108,7 +109,7 @@ def visualise(
     for name, value, least in (("count", count, 1), ("size", size, 2), ("steps", steps, 1), ("jitter", jitter, 0)):
         if value < least:
             raise ValueError(f"{name}={value}: at least {least} is needed")
-    several = [channel] if channel is None or isinstance(channel, int) else list(channel)
+    several = [None] if channel is None else np.atleast_1d(channel).tolist()
     if not several:
         raise ValueError("channel=[]: name at least one")
     generator = torch.Generator().manual_seed(seed)

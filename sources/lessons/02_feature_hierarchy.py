@@ -24,7 +24,7 @@
 # 2. make four small worlds that differ in one thing alone (colour, orientation, texture, shape), and find the stage at
 #    which each of them becomes readable;
 # 3. run every measurement on a **random** network too, and be surprised at least once;
-# 4. compare stages with each other, and fall into a trap that has caught published work;
+# 4. compare stages with each other, and fall into a trap that the usual estimator sets;
 # 5. cut networks in two and graft one onto the other, to see which stages are general and which belong to their task.
 #
 # About 45 minutes of your time, and three to four minutes of the machine's. You need lesson 00 for seeds, intervals and
@@ -85,8 +85,9 @@ for number, stage in enumerate(stages, start=1):
     print(f"{stage:<8}{shape[0]:>9}{places:>10}   {np.prod(shape):>7,} numbers")
 
 # %% [markdown]
-# Read the table downwards. There are ever more **channels**, that is different questions asked of the image, and ever
-# fewer **places** at which they are asked. The last stage, the neck, has given up places altogether.
+# Read the table downwards. From block1 on there are ever more **channels**, that is different questions asked of the
+# image, and at every stage or two fewer **places** at which they are asked. The last stage, the neck, has given up
+# places altogether.
 #
 # We need something to look at. Labelled photographs do not come with the course, but scikit-learn carries two without
 # labels. Beside them stand solar cells, handwritten digits, and the four made-up worlds that we shall meet again below:
@@ -173,9 +174,10 @@ random_orientation = widgets.predict(
 # %% [markdown]
 # ## How far a stage can see
 #
-# A unit of the first stage looks at 3 x 3 pixels. A unit of the second one looks at 3 x 3 units of the first, and so
-# on: the deeper, the further. *How far* can be asked of the network itself. Take the unit in the middle of each stage
-# and compute the gradient of its answer with respect to every pixel: where the gradient is zero, the unit is blind.
+# A unit of the first stage looks at 3 x 3 pixels. A unit of the second one looks at some units of the first, and so
+# on through all layers: the deeper, the further. *How far* can be asked of the network itself. Take the unit in the
+# middle of each stage and compute the gradient of its answer with respect to every pixel: where the gradient is zero,
+# the unit is blind.
 
 
 # %%
@@ -201,9 +203,10 @@ plots.show(
 )
 
 # %% [markdown]
-# Eight stages, on pictures of 128 pixels. The dot becomes a spot, and from block5 on it reaches the edges. The random
-# twin sees just as far, so this was not learnt: **the hierarchy of sizes is built, not trained.** (Training has made
-# one difference: the trained spots are brighter in the middle.) What is looked *for* within the spot is another matter.
+# Eight stages, on pictures of 128 pixels, each map on its own scale of colours. The dot becomes a spot, and from
+# block5 on it fills the picture. The random twin sees just as far, so this was not learnt: **the hierarchy of sizes
+# is built, not trained.** (Training has made one difference: from block3 to block5 the trained spots are more
+# concentrated in the middle.) What is looked *for* within the spot is another matter.
 #
 # ## The filters of the first stage
 #
@@ -238,9 +241,9 @@ plots.show(
 #
 # ## What the stages make of a picture
 #
-# A channel is a picture again: bright where its question is answered with yes. Below, a photograph and a cell go
-# through the trained network. Of each stage we draw the four channels that vary most over the two pictures, the same
-# channels for both.
+# A channel is a picture again: bright where its question is answered with yes, each drawn from its own darkest place
+# to its brightest. Below, a photograph and a cell go through the trained network. Of each stage we draw the four
+# channels that vary most over the two pictures, the same channels for both.
 
 # %%
 crop = resized(flower[None, :, 60:316, 190:446], 128)[0]
@@ -295,9 +298,9 @@ plots.show(
 # %% [markdown]
 # One row a stage, from the first at the top. Flat colours, then scales and stripes, then textures like cloth and
 # basketwork, then larger patterns that curl and overlap, in which one may see fur or feathers. *May see*: looking at
-# such pictures is easy, and being fooled by them is easier. The last row is our control: the same procedure on the
-# twin. It gives clouds, without stripes and without weave. Where a row of the trained network differs from it, the
-# difference was learnt. What looks alike in both belongs to the procedure.
+# such pictures is easy, and being fooled by them is easier. The last row is the control of the row of block5: the
+# same procedure on the twin. It gives clouds, without stripes and without weave. Where the two rows differ, the
+# difference was learnt; what looks alike in both belongs to the procedure. The other rows have no control here.
 #
 # ## What a unit likes among pictures that exist
 #
@@ -309,9 +312,10 @@ made = {stage: dict(zip(even_steps(backbone, stage), images, strict=True)) for s
 gallery = feature_browser.collect_features(backbone, heap, made, count=5)
 table = {}
 for stage in ("stem", "block2", "block3", "block5", "block7"):
-    units = list(gallery[stage].values())
-    groups = [(units[at]["visualisation"][None], units[at]["top"].float() / 255) for at in (2, 5)]
-    table[stage] = torch.cat([pictures_of for group in groups for pictures_of in group])
+    third, sixth = (list(gallery[stage].values())[at] for at in (2, 5))
+    table[stage] = torch.cat(
+        [part for unit in (third, sixth) for part in (unit["visualisation"][None], unit["top"] / 255)]
+    )
 plots.show(
     pictures.picture_table(table, titles=["made", *"12345"] * 2, side=52, divide=6, licence=LICENCES),
     alt="Five rows, one a stage, with two units each: the image made for the unit, then the five pictures that excite "
@@ -415,7 +419,7 @@ learnt = claim(
 # %%
 def first_reads_shape(seed):
     """How many stages until shapes are read right more often than not; 10 where none is."""
-    accuracy = [read["shape", "probe", stage].values[seed] for stage in stages]
+    accuracy = [read["shape", "probe", stage].values[SEEDS.index(seed)] for stage in stages]
     return next((number for number, value in enumerate(accuracy, start=1) if value > 0.5), 10)
 
 
@@ -472,11 +476,11 @@ random_orientation.reveal(
 #
 # And with depth, texture goes from {{ f"{read['texture', 'probe', 'block3'].mean:.2f}" }} at block3 to
 # {{ f"{read['texture', 'probe', 'neck'].mean:.2f}" }} at the neck, though the neck has 32 times as many numbers.
-# {{ "" if lost.found == "supported" else "That it gets lost is not settled by these seeds: the interval holds zero.
-# (Digits, below, will settle it for the shapes of strokes.)" }} In the twin colour goes from
-# {{ f"{read['colour', 'random features', 'stem'].mean:.2f}" }} to
-# {{ f"{read['colour', 'random features', 'block7'].mean:.2f}" }}. To carry something through nine stages is already an
-# achievement.
+# {{ "" if lost.found == "supported" else "That it gets lost is not shown by these seeds. (Digits, below, ask the same
+# of the shapes of strokes.)" }} In the twin colour goes from {{ f"{read['colour', 'random features',
+# 'stem'].mean:.2f}" }} to {{ f"{read['colour', 'random features', 'block7'].mean:.2f}" }}. To carry something through
+# eight stages is already an achievement. (Part of the difference may be the doing of normalisation: the twin's has
+# the statistics 0 and 1, as before any batch, and leaves the numbers as they come.)
 
 # %% [markdown]
 # ## The same on real tasks
@@ -553,18 +557,19 @@ too_deep = claim(
 # {{ f"{real['auc', 'probe', 'block4'].mean:.2f}" }} after block4 and
 # {{ f"{real['auc', 'probe', 'neck'].mean:.2f}" }} at the neck. Most of what a cell needs (lines, spots, borders, grain)
 # is there by the middle, and the stages behind it add little. {{ "" if defects.found == "supported" else "Whether
-# block5 gains more than our bar over the stem stays open: a little of the interval lies below it." }} The random twin
+# block5 gains more than our bar over the stem, the verdict above does not settle." }} The random twin
 # has {{ f"{real['auc', 'random features', 'stem'].mean:.2f}" }} after the stem and
 # {{ f"{real['auc', 'random features', 'neck'].mean:.2f}" }} at the neck. {{ "At the stem it is no worse than the
 # trained network: here too, early stages owe more to the architecture than to ImageNet." if
 # real["auc", "random features", "stem"].mean >= real["auc", "probe", "stem"].mean else "" }}
 #
-# Digits go from {{ f"{real['accuracy', 'probe', 'stem'].mean:.2f}" }} after the stem to {{ f"{real['accuracy', 'probe',
-# 'block5'].mean:.2f}" }} after block5, and fall to {{ f"{real['accuracy', 'probe', 'neck'].mean:.2f}" }} at the neck.
-# The last stages were made to tell breeds of dogs, and in doing so they merged what they did not need. {{ "" if
-# too_deep.found == "supported" else "(By less than our bar, or not surely by more; the verdict stands.)" }} So *deeper
-# is better* is not a rule. For each task there is a depth at which it is read best, and you can measure it in seconds,
-# without training anything.
+# Digits go from {{ f"{real['accuracy', 'probe', 'stem'].mean:.2f}" }} after the stem to {{ f"{real['accuracy',
+# 'probe', 'block5'].mean:.2f}" }} after block5, and fall to {{ f"{real['accuracy', 'probe', 'neck'].mean:.2f}" }} at
+# the neck. The last stages were made to tell breeds of dogs, and in doing so, we suppose, they merged what they did
+# not need. {{ "" if too_deep.found == "supported" else "(By less than our bar, or not surely by more; the verdict
+# stands.)" }} So *deeper is better* is not a rule. For each task there is a depth at which it is read best, and
+# finding it needs no training of the network. To *choose* a stage, compare on validation: what is drawn here are test
+# scores, which may not choose.
 #
 # ## Which stages say the same?
 #
@@ -604,7 +609,7 @@ def alike(pair, first, second):
     return over_seeds(lambda seed: compared[seed][0][pair][stages.index(first), stages.index(second)].item(), SEEDS)
 
 
-mean = {pair: torch.stack([compared[seed][0][pair] for seed in SEEDS]).mean(dim=0) for pair in compared[0][0]}
+mean = {pair: torch.stack([compared[seed][0][pair] for seed in SEEDS]).mean(dim=0) for pair in compared[SEEDS[0]][0]}
 plots.show(
     pictures.similarity_maps(mean, rows=stages, columns=stages),
     alt="Three square maps of CKA between nine stages: trained with itself, bright along the diagonal and in blocks; "
@@ -635,8 +640,8 @@ shared = claim(
 # nothing was trained. Two random networks agree to {{ f"{alike('random, another random', 'stem', 'stem').mean:.2f}" }}
 # at the stem and to {{ f"{alike('random, another random', 'neck', 'neck').mean:.2f}" }} at the neck. They, too, part
 # with depth, because each stage scrambles in a way of its own. That networks differ more in late stages than in early
-# ones is in part what depth does, with training or without; what training adds is that trained and random part further
-# than random and random. Without the map on the right we would have credited ImageNet with all of it.
+# ones is in part what depth does, with training or without; on top of that, trained and random part further here than
+# random and random. Without the map on the right we would have credited ImageNet with all of it.
 #
 # ## The trap: everything resembles everything
 #
@@ -714,8 +719,8 @@ early = over_seeds(lambda seed: strangers(seed, "stem")["biased", 16], SEEDS)
 # A*. Where both lose, the cut itself did the harm: neighbouring stages had grown used to each other.
 #
 # They took ImageNet and weeks of GPUs. We take digits, a network of five stages, and 200 labels for each half. Each
-# seed draws another split of the ten digits into five and five, other labels, other networks; all runs of a seed have
-# the same budget. Expected:
+# seed draws another split of the ten digits into five and five, other labels, other networks; all runs of a seed are
+# trained for the same number of epochs; what a graft inherits was trained before that. Expected:
 #
 # - the **first three** stages are general: A3B falls behind B3B by less than `0.03`;
 # - the **last** one belongs to its task: A5B falls behind B5B by more than `0.1`;
@@ -762,7 +767,7 @@ ax = pictures.stage_curves(curves, level=("B, trained whole", grafts["B"]), xlab
 plots.show(
     ax,
     alt="Accuracy on B against the number of transplanted stages, one to five: frozen stages of A keep up for three "
-    "stages and then fall steeply; frozen stages of B stay level; both fine-tuned grafts lie at or above the band of a "
+    "stages and then fall steeply; frozen stages of B stay level; both fine-tuned grafts keep up with the band of a "
     "network trained whole.",
     colours=64,
 )
@@ -790,27 +795,29 @@ worth = claim(
 # they say *which digit* it is. Where exactly the cliff stands is for the figure to say, and for your data to decide.
 #
 # On the cut: B3B against B is {{ f"{-(grafts['B'] - grafts['B3B']).mean:+.3f}" }}. {{ "Stages that were trained
-# together had grown used to each other, and new neighbours do not make up for it." if cut.found == "supported" else "In
-# the paper the middle of the network lost by the cut, because neighbouring stages had grown used to each other. Five
-# seeds of our small network do not show it: the interval holds zero or lies beyond it, so we cannot say that the cut
-# harms here." if cut.found == "inconclusive" else "In the paper the middle of the network lost by the cut, because
-# neighbouring stages had grown used to each other. Our small network loses nothing by it." }}
+# together had grown used to each other, and new neighbours do not make up for it." if cut.found == "supported" else
+# "In the paper the middle of the network lost by the cut, because neighbouring stages had grown used to each other.
+# Five seeds of our small network do not show it: the interval holds zero, so we cannot say that the cut harms here."
+# if cut.found == "inconclusive" else "In the paper the middle of the network lost by the cut, because neighbouring
+# stages had grown used to each other. Our small network loses nothing by it." }}
 #
 # On moving grafts: A3B+ against B is {{ f"{(grafts['A3B+'] - grafts['B']).mean:+.3f}" }}. {{ "A start from the other
 # task is better than a start from nothing, even after everything has been trained on." if worth.found == "supported"
-# else "So with these few seeds we cannot promise you that the start from another task is better than one from nothing,
-# for tasks so small and networks so shallow." }} What is certain is the other comparison: A5B+, the same graft as A5B
-# but allowed to move, has {{ f"{grafts['A5B+'].mean:.2f}" }}. Nothing of the cliff is left. Freezing what is special is
-# the mistake; *starting* from it is none. That is lesson 04 in a sentence.
+# else "So with these few seeds we cannot promise you that the start from another task is better than one from
+# nothing, for tasks so small and networks so shallow." }} Part of any such gain may be the longer training: B3B+,
+# which inherits from B alone and has been trained as long, has {{ f"{(grafts['B3B+'] - grafts['B']).mean:+.3f}" }}
+# against B. The figure shows another comparison more plainly: A5B+, the same graft as A5B but allowed to move, has
+# {{ f"{grafts['A5B+'].mean:.2f}" }}, where A5B has {{ f"{grafts['A5B'].mean:.2f}" }}. Freezing what is special is the
+# mistake; *starting* from it is none. That is lesson 04 in a sentence.
 #
 # ## More traps
 #
-# - **A probe that is too clever.** With a deep classifier as the probe, every stage reads everything, for the pixels
-#   themselves hold everything. A linear one asks whether the answer is *plain*.
+# - **A probe that is too clever.** With a deep classifier on whole maps, the early stages read nearly everything, for
+#   the pixels themselves hold everything. A linear probe asks whether the answer is *plain*.
 # - **A probe with too few labels** measures the labels. Compare stages at the same number, and remember that a wide
 #   stage offers more ways to overfit.
-# - **Pooling decides what can be found.** We took means over the image. Where something *is* cannot be read from a
-#   mean, at any stage. A stage that fails with one pooling may hold the answer for another.
+# - **Pooling decides what can be found.** We took means over the image. *Where* something is, a mean mostly throws
+#   away, most surely at the early stages. A stage that fails with one pooling may hold the answer for another.
 # - **The prettiest unit.** Somebody looked through 320 channels for the one that is a dog's face. Ask how the channels
 #   of a figure were chosen; ours stand at even steps.
 # - **Readable is not used.** That a probe finds colour at the neck does not show that the classifier behind it ever
@@ -821,7 +828,7 @@ worth = claim(
 # - A hierarchy is there, and it can be measured: colour and orientation at once, texture early, shape in the middle.
 # - How far a stage sees is built. What it looks for is learnt, and the later the stage, the more so.
 # - **Run the random twin beside everything.** It reads orientation better than the trained stem.
-# - What the source task did not need gets lost on the way. The last stage is a choice, not a law.
+# - What is plain in the middle can be hard to read at the end. The last stage is a choice, not a law.
 # - Early stages are general, late ones belong to their task; frozen late stages of a wrong task are the real danger.
 # - Feed a measure of similarity something unrelated first, and see whether it says zero.
 #
@@ -844,8 +851,9 @@ worth = claim(
 #   does not.
 # - S. Kornblith, M. Norouzi, H. Lee, G. Hinton, *Similarity of neural network representations revisited*, ICML 2019:
 #   CKA. T. Nguyen, M. Raghu, S. Kornblith, ICLR 2021, use the debiased estimator, on batches.
-# - R. Geirhos and others, *ImageNet-trained CNNs are biased towards texture*, ICLR 2019: show such a network a cat with
-#   the skin of an elephant, and it says elephant. Texture, in our figure, becomes readable long before shape.
+# - R. Geirhos and others, *ImageNet-trained CNNs are biased towards texture*, ICLR 2019: show such a network a cat
+#   with the skin of an elephant, and it says elephant. Theirs is about which of the two decides, our figure about
+#   which can be read.
 #
 # **Next: 03 · Feature extraction.** You know now what is in the stages. The simplest way to use it is to leave them as
 # they are and put a new head on top, which sounds like something that nobody could get wrong.
