@@ -1,15 +1,16 @@
-"""Lesson 06: the strategies of its experiment, and which points are kept."""
+"""Lesson 06: pooling and counting by hand, facts that the prose states, the strategies of its experiment."""
 
 import pytest
 import torch
 
+from tests.lesson_functions import cut_out
 from tlcourse.backbones import attach_head, load_backbone
 from tlcourse.data import make_task
 from tlcourse.experiments.lesson06 import NEWS, RATES, USUAL_RATE
 from tlcourse.experiments.texts import EPOCHS, HEAD_LR, MAX_LENGTH, text_schedule
 from tlcourse.masked import Masked
 from tlcourse.plans import describe_plan
-from tlcourse.results import load_results
+from tlcourse.text_stages import POOLINGS, Pool
 
 # Strategy, rate: how many plans, epochs in all at 100 labels, the stages that the last plan moves.
 LAYERS = [f"layer{number}" for number in range(1, 7)]
@@ -53,7 +54,25 @@ def test_the_experiment_has_the_points_that_the_lesson_reads():
     assert (MAX_LENGTH, NEWS.seeds) == (32, tuple(range(10)))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_a_point_can_be_made_again():
-    assert load_results(NEWS).rerun()
+def test_the_three_poolings_by_hand_are_the_library_s():
+    hidden = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    state = Masked(hidden, torch.arange(5) < torch.tensor([2, 5, 1])[:, None])
+    three_poolings = cut_out("06", "three_poolings", Masked=Masked, torch=torch)
+    assert torch.allclose(three_poolings(state), torch.cat([Pool(name)(state) for name in POOLINGS], dim=1))
+    assert three_poolings(hidden[:, 0]) is not None
+
+
+def test_tokens_are_counted_with_their_padding():
+    from tlcourse.batching import bucketed_order
+
+    lengths = torch.tensor([3] * 16 + [9] * 16)
+    space = {"torch": torch, "lengths": {0: lengths}, "bucketed_order": bucketed_order}
+    counted = cut_out("06", "processed", **space)(0)
+    assert counted["bucketed"] == counted["real"] == 16 * 3 + 16 * 9
+    assert counted["random"] == 32 * 9
+
+
+def test_half_of_the_encoder_is_its_vocabulary(model):
+    sizes = {name: sum(p.numel() for p in stage.parameters()) for name, stage in model.backbone.stages.items()}
+    assert 0.45 < sizes["embeddings"] / sum(sizes.values()) < 0.6
+    assert not any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in model.modules())
