@@ -10,11 +10,13 @@ from torch import nn
 from tests.lesson_functions import cut_out
 from tlcourse.backbones import attach_head, load_backbone
 from tlcourse.data import load_task
-from tlcourse.experiments import fine_tuning
+from tlcourse.experiments import fine_tuning, recipe
 from tlcourse.experiments.fine_tuning import EPOCHS, HEAD_EPOCHS, IMAGES_SEEN, MONO_LABELS, depth_plan, run_depth
-from tlcourse.experiments.lesson04 import DEPTH, LABELS, RATES, SHIFT
+from tlcourse.experiments.lesson04 import DEPTH, LABELS, RATES, RECIPE, SHIFT
+from tlcourse.experiments.recipe import run_recipe
 from tlcourse.memory import training_memory
-from tlcourse.plans import describe_plan, parameter_groups
+from tlcourse.norms import is_batch_norm
+from tlcourse.plans import apply_plan, describe_plan, parameter_groups
 from tlcourse.rates import warmup_cosine
 from tlcourse.results import load_results
 from tlcourse.strategies import last_stages, lp_ft, norm_only
@@ -88,6 +90,30 @@ def test_the_seed_decides_a_run(monkeypatch):
     assert first["log_loss"] != other["log_loss"]
     assert set(first) == {"auc", "balanced_accuracy", "log_loss", "train_auc", "images"}
     assert first["images"] == 25
+
+
+@pytest.mark.parametrize(("norm", "held"), [("train", False), ("affine", True)])
+def test_the_recipe_moves_two_stages_and_holds_their_statistics_if_asked(monkeypatch, norm, held):
+    trained = []
+    monkeypatch.setattr(recipe, "train", lambda model, task, plan, **named: trained.append((model, plan, named)))
+    assert set(run_recipe(norm, seed=20)) == {"auc"}
+    ((model, plan, named),) = trained
+    assert (named["epochs"], named["seed"]) == (4, 20)
+    assert {g["stage"]: g["lr"] for g in parameter_groups(model, plan)} == {"block7": 1e-5, "neck": 1e-5, "head": 1e-3}
+    apply_plan(model, plan)
+    model.train()
+    follow = {
+        stage: {layer.training for layer in model.stages[stage].modules() if is_batch_norm(layer)}
+        for stage in ("stem", "block6", "block7", "neck")
+    }
+    assert follow == {"stem": {False}, "block6": {False}, "block7": {not held}, "neck": {not held}}
+    # The points that made us ask are of other seeds.
+    assert not set(RECIPE.seeds) & (set(DEPTH.seeds) | set(SHIFT.seeds))
+
+
+def test_a_norm_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="no normalisation policy 'moving'"):
+        run_recipe("moving", seed=20)
 
 
 def test_groups_by_hand_are_those_of_the_plan(model):

@@ -2,10 +2,10 @@
 
 from tlcourse.experiments.lesson01 import BUDGETS, LEARNING_CURVE, REFERENCE
 from tlcourse.experiments.lesson02 import GRAFTS
-from tlcourse.experiments.lesson04 import DEPTH, SHIFT
+from tlcourse.experiments.lesson04 import DEPTH, RECIPE, SHIFT
 from tlcourse.experiments.lesson05 import RECIPES
 from tlcourse.experiments.lesson06 import NEWS
 
 __all__ = ["EXPERIMENTS"]
 
-EXPERIMENTS = (LEARNING_CURVE, BUDGETS, REFERENCE, GRAFTS, DEPTH, SHIFT, RECIPES, NEWS)
+EXPERIMENTS = (LEARNING_CURVE, BUDGETS, REFERENCE, GRAFTS, DEPTH, RECIPE, SHIFT, RECIPES, NEWS)

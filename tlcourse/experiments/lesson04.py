@@ -1,9 +1,10 @@
-"""Lesson 04: depth, rate and labels of fine-tuning, and LP-FT from mono to poly cells: which points are kept."""
+"""Lesson 04: depth, rate and labels; the recipe's statistics; LP-FT from mono to poly cells: which points are kept."""
 
 from tlcourse.experiments.fine_tuning import run_depth, run_shift
+from tlcourse.experiments.recipe import run_recipe
 from tlcourse.results import Experiment
 
-__all__ = ["DEPTH", "LABELS", "RATES", "SHIFT"]
+__all__ = ["DEPTH", "LABELS", "RATES", "RECIPE", "SHIFT"]
 
 LABELS = (100, 500)
 RATES = (1e-5, 1e-4, 1e-3)
@@ -24,6 +25,15 @@ DEPTH = Experiment(
         for lr in rates
     ),
     seeds=tuple(range(10)),
+    data=("solar", "efficientnet_lite0"),
+)
+
+# The question arose from seeds below 20, so these are fresh.
+RECIPE = Experiment(
+    "recipe",
+    run_recipe,
+    settings=({"norm": "train"}, {"norm": "affine"}),
+    seeds=tuple(range(20, 25)),
     data=("solar", "efficientnet_lite0"),
 )
 
