@@ -191,3 +191,10 @@ def test_batches_are_checked_too():
     cka.add(torch.ones(5, 2), normal(5, 2))
     with pytest.raises(ValueError, match="X does not vary"):
         cka.value()
+
+
+def test_the_biased_value_needs_two_samples():
+    x = normal(2, 3)
+    assert linear_cka(x, 2 * x, debiased=False) == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"1 sample\(s\): biased CKA needs at least 2"):
+        linear_cka(x[:1], x[:1], debiased=False)
