@@ -47,6 +47,14 @@ BAD_CALLS = [  # call, words
     (lambda b, x: top_inputs(b, x[:3], stage="stem", channel=0, count=4), "count=4: there are 3 inputs"),
     (lambda b, x: top_inputs(b, x, stage="stem", channel=0, count=0), "count=0"),
     (lambda b, x: stage_features(b, x[:0]), "no inputs"),
+    (lambda b, x: stage_features(b, x, batch_size=-1), "batch_size=-1: at least 1"),
+    (lambda b, x: top_inputs(b, x, stage="stem", channel=0, batch_size=0), "batch_size=0: at least 1"),
+    (
+        lambda b, x: top_inputs(b, x, stage="stem", channel=0, pool=lambda state: state),
+        r"pool made \(\d+, 8, 6, 6\) .* stage 'stem'",
+    ),
+    (lambda b, x: drift(b, silenced(b), x[:9]), "block1 after does not vary"),
+    (lambda b, x: drift(silenced(b), b, x[:9]), "block1 before does not vary"),
     (lambda b, x: stage_features(b, x, pool=lambda state: state), r"pool made \(\d+, 8, 6, 6\) .* stage 'stem'"),
     (lambda b, x: stage_features(b, x, pool=lambda s: s.flatten(1).T), "one row a sample"),
 ]
@@ -62,6 +70,13 @@ def in_place_backbone():
     }
     grey = ImagePreprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
     return Backbone("in place", stages, feature_dim=3, preprocessing=grey, pretrained=False).eval()
+
+
+def silenced(backbone):
+    """A copy whose second stage puts out the same for every image."""
+    changed = copy.deepcopy(backbone)
+    torch.nn.init.zeros_(changed.stages["block1"][0].weight)
+    return changed
 
 
 @pytest.mark.parametrize(("pool", "state", "rows"), POOLS)

@@ -11,6 +11,7 @@ UNPAIRED = [  # shapes, words of the refusal
     (((10, 3), (9, 3)), "X has 10 rows and Y has 9: row i of both must be the same sample"),
     (((10, 3, 2), (10, 3)), r"X must be \(samples, width\), not \(10, 3, 2\)"),
     (((10, 3), (10,)), r"Y must be \(samples, width\), not \(10,\)"),
+    (((0, 2), (0, 2)), "X holds no samples"),
     (((3, 2), (3, 2)), r"3 sample\(s\): debiased CKA needs at least 4"),
 ]
 
@@ -179,6 +180,10 @@ def test_batches_are_checked_too():
     cka = MinibatchCKA()
     with pytest.raises(ValueError, match="no batch was added"):
         cka.value()
+    with pytest.raises(ValueError, match=r"y must be \(samples, width\), not \(5,\)"):
+        cka.add(normal(5, 2), normal(5))
+    with pytest.raises(ValueError, match="x holds no samples"):
+        cka.add(normal(0, 2, 3, 3), normal(0, 2))
     with pytest.raises(ValueError, match="X has 5 rows and Y has 6"):
         cka.add(normal(5, 2), normal(6, 2))
     with pytest.raises(ValueError, match="needs at least 4"):
@@ -186,3 +191,10 @@ def test_batches_are_checked_too():
     cka.add(torch.ones(5, 2), normal(5, 2))
     with pytest.raises(ValueError, match="X does not vary"):
         cka.value()
+
+
+def test_the_biased_value_needs_two_samples():
+    x = normal(2, 3)
+    assert linear_cka(x, 2 * x, debiased=False) == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"1 sample\(s\): biased CKA needs at least 2"):
+        linear_cka(x[:1], x[:1], debiased=False)

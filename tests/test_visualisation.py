@@ -27,6 +27,10 @@ BAD_CALLS = [  # options, words
     ({"stage": "block2", "channel": 0}, "no stage 'block2'; there are: stem"),
     ({"channel": 8}, "channel=8: stage 'stem' has the channels 0 to 7"),
     ({"channel": None}, "target='channel' with channel=None"),
+    ({"channel": 1.5}, "channel=1.5: a whole number is needed"),
+    ({"channel": True}, "channel=True: a whole number"),
+    ({"channel": "1"}, "channel='1': a whole number"),
+    ({"channel": [[0, 1]]}, r"channel=\[\[0, 1\]\]: a whole number is needed, or a row of them"),
     ({"channel": []}, r"channel=\[\]: name at least one"),
     ({"channel": [0, 8]}, "channel=8: stage 'stem' has the channels 0 to 7"),
     ({"channel": [0, 1], "target": "stage"}, "a stage takes no channel"),
@@ -214,7 +218,7 @@ def test_the_start_holds_long_waves_more_than_short_ones():
 def test_everything_comes_from_the_seed(tiny_backbone):
     state = torch.get_rng_state()
     options = {"stage": "block1", "channel": 1, "size": 16, "steps": 6}
-    first, again, other = (visualise(tiny_backbone, seed=seed, **options) for seed in (1, 1, 2))
+    first, again, other = (visualise(tiny_backbone, seed=seed, **options) for seed in (1, np.int64(1), 2))
     assert torch.equal(first.images, again.images)
     assert first.objective == again.objective
     assert not torch.equal(first.images, other.images)

@@ -18,6 +18,7 @@ BAD_CALLS = [  # world, options, error, words
     ("arrangement", {"size": 8}, ValueError, "size=8: at least 16"),
     ("arrangement", {"noise": -0.1}, ValueError, "noise=-0.1: at least 0"),
     ("arrangement", {"noise": float("nan")}, ValueError, "noise=nan"),
+    ("arrangement", {"noise": float("inf")}, ValueError, "noise=inf: at least 0 is needed, and finite"),
 ]
 
 
@@ -142,6 +143,13 @@ def test_a_world_has_as_many_classes_as_asked_for(world):
     assert len(set(task.class_names)) == most
     assert sorted(set(task.train.labels.tolist())) == list(range(most))
     assert task.options == {"classes": most, "samples": 20 * most, "size": 24, "noise": 0.02}
+
+
+def test_an_image_whose_spots_cancel_is_drawn_again():
+    """Seed 5 once drew two spots, a light and a dark one, at the same place: a pattern of nothing, divided by 0."""
+    task = make_world("texture", samples=100, size=16, seed=5)
+    for part in (task.train, task.val, task.test):
+        assert part.inputs.double().mean(dim=(1, 2, 3)).min() > 0.35 * 255
 
 
 def test_classes_are_named_for_what_is_drawn():

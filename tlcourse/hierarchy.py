@@ -16,7 +16,7 @@ from tlcourse.data import Task
 from tlcourse.evaluation import metrics
 from tlcourse.masked import Masked
 from tlcourse.probes import STRENGTHS, fit_probe
-from tlcourse.similarity import linear_cka
+from tlcourse.similarity import cka_matrix
 from tlcourse.text_stages import Pool
 
 __all__ = ["activation_maps", "drift", "max_pool", "mean_pool", "probe_stages", "stage_features", "top_inputs"]
@@ -80,6 +80,7 @@ def stage_features(
     backbone = backbone_of(network)
     if len(inputs) == 0:
         raise ValueError("there are no inputs to compute features of")
+    _check_batch_size(batch_size)
     if device is not None:
         backbone.to(device)
     where = next(backbone.parameters()).device
@@ -90,14 +91,8 @@ def stage_features(
             state = backbone.preprocessing(batch)
             for name, stage in backbone.stages.items():
                 state = stage(state)
-                pooled = pool(state)
-                if pooled.dim() != 2 or len(pooled) != len(batch):
-                    raise ValueError(
-                        f"pool made {tuple(pooled.shape)} of the output of stage {name!r} for {len(batch)} samples: "
-                        "it must return one row a sample"
-                    )
                 # A copy: where pooling returns the state itself, the next stage may overwrite it in place.
-                parts[name].append(pooled.clone())
+                parts[name].append(_rows(pool, state, stage=name, samples=len(batch)).clone())
     return {name: torch.cat(values) for name, values in parts.items()}
 
 
@@ -193,7 +188,9 @@ def drift(
         if first:
             anchor = torch.cat(first)
             moved = float((torch.cat(last) - anchor).norm() / anchor.norm())
-        rows.append({"stage": name, "features": 1 - linear_cka(features[0][name], features[1][name]), "weights": moved})
+        # As a matrix of one entry, so that an error names the stage and the network.
+        alike = cka_matrix({f"{name} before": features[0][name]}, {f"{name} after": features[1][name]})
+        rows.append({"stage": name, "features": 1 - float(alike), "weights": moved})
     return rows
 
 
@@ -262,9 +259,11 @@ def top_inputs(
     stop = stage_number(backbone, stage) + 1
     if not 1 <= count <= len(inputs):
         raise ValueError(f"count={count}: there are {len(inputs)} inputs")
+    _check_batch_size(batch_size)
     excitement = []
     for start in range(0, len(inputs), batch_size):
-        pooled = pool(extract_features(backbone, inputs[start : start + batch_size], stop=stop))
+        batch = inputs[start : start + batch_size]
+        pooled = _rows(pool, extract_features(backbone, batch, stop=stop), stage=stage, samples=len(batch))
         check_channel(channel, pooled.shape[1], stage)
         excitement.append(pooled[:, channel])
     activation, index = torch.cat(excitement).sort(descending=True, stable=True)
@@ -288,3 +287,19 @@ def check_channel(channel: int, width: int, stage: str) -> None:
 def backbone_of(network: Backbone | Model) -> Backbone:
     """The backbone itself, or the one that a model is built on."""
     return network.backbone if isinstance(network, Model) else network
+
+
+def _rows(pool: Pooling, state: Tensor | Masked, *, stage: str, samples: int) -> Tensor:
+    """The pooled state (samples, d)."""
+    pooled = pool(state)
+    if pooled.dim() != 2 or len(pooled) != samples:
+        raise ValueError(
+            f"pool made {tuple(pooled.shape)} of the output of stage {stage!r} for {samples} samples: "
+            "it must return one row a sample"
+        )
+    return pooled
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: at least 1 is needed")

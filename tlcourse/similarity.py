@@ -113,7 +113,7 @@ class MinibatchCKA:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add one batch: (n, ...) and (n, ...), n at least 4; what follows the first axis is flattened."""
-        x, y = (_centred(part.flatten(1), name) for part, name in ((x, "x"), (y, "y")))
+        x, y = (_centred(part.flatten(1) if part.dim() > 1 else part, name) for part, name in ((x, "x"), (y, "y")))
         _check_pairs(x, y, debiased=True)
         for number, value in enumerate(_alignments(x, y, debiased=True)):
             self._sums[number] += len(x) * value
@@ -132,6 +132,8 @@ def _centred(features: Tensor, name: str) -> Tensor:
     """float64 features (n, p) whose columns have mean zero."""
     if features.dim() != 2:
         raise ValueError(f"{name} must be (samples, width), not {tuple(features.shape)}: pool it to one row a sample")
+    if not len(features):
+        raise ValueError(f"{name} holds no samples")
     x = features.detach().cpu().double()
     if not x.isfinite().all():
         raise ValueError(f"{name} holds {int((~x.isfinite()).sum())} values that are not finite")

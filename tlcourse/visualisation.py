@@ -112,7 +112,9 @@ def visualise(
     several = [None] if channel is None else np.atleast_1d(channel).tolist()
     if not several:
         raise ValueError("channel=[]: name at least one")
-    generator = torch.Generator().manual_seed(seed)
+    if channel is not None and any(type(one) is not int for one in several):
+        raise ValueError(f"channel={channel!r}: a whole number is needed, or a row of them")
+    generator = torch.Generator().manual_seed(int(seed))
     where = next(backbone.parameters()).device
     spectrum = _faint_noise(count * len(several), size, generator).to(where).requires_grad_()
     optimizer = torch.optim.Adam([spectrum], lr=lr)

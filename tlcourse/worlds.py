@@ -80,8 +80,8 @@ def make_world(
     if not 2 <= classes <= most:
         raise ValueError(f"classes={classes}: the world {name!r} has 2 to {most}")
     for key, value, least in (("samples", samples, 10 * classes), ("size", size, 16), ("noise", noise, 0)):
-        if not value >= least:
-            raise ValueError(f"{key}={value}: at least {least} is needed")
+        if not least <= value < np.inf:
+            raise ValueError(f"{key}={value}: at least {least} is needed, and finite")
     rng = np.random.default_rng([seed, *name.encode()])
     targets = np.arange(samples) % classes
     images = np.stack([_rendered(draw(int(target), classes, size, rng), noise, rng) for target in targets])
@@ -131,7 +131,8 @@ def _texture(label: int, classes: int, size: int, rng: np.random.Generator) -> t
     density = 0.025 * 20 ** (label / (classes - 1))  # spots a pixel: from 0.025 to 0.5
     count = max(2, rng.poisson(density * size**2))
     spots = np.zeros((size, size))
-    np.add.at(spots, tuple(rng.integers(size, size=(2, count))), rng.choice([-1.0, 1.0], size=count))
+    while not spots.any():  # in a small image, two spots at the same place may leave nothing of each other
+        np.add.at(spots, tuple(rng.integers(size, size=(2, count))), rng.choice([-1.0, 1.0], size=count))
     return _blurred(spots, rng.uniform(1.1, 1.4)), None
 
 
