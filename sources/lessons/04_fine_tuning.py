@@ -423,13 +423,13 @@ explorer = explorers.explore_plans(
 
 # %% [markdown]
 # (a) *Normalisation only* moves a handful of numbers, scales and shifts; *last 2 stages* moves over twenty times as
-# many. But scales and shifts sit in every stage, so the gradient must travel all the way down, at about half the
-# price of moving everything, and every activation on its way must be kept: **few parameters are neither little work
-# nor little memory.** The activations are the largest part by far wherever the gradient goes deep. (b) is read off
-# the bars: it is `block6`, which is also the widest. But width alone does not set the price. `block5`, with about a
-# quarter of the numbers, costs nearly as much, and `block2`, with a fortieth of the numbers of `block7`, costs more
-# than that: a number is paid for at every place of the picture where it is used. (c) does not exist, since in this course frozen means frozen whole. In a loop of your
-# own it exists, and it comes up again below.
+# many. But scales and shifts sit in every stage, so the gradient must travel all the way down, at about half the price
+# of moving everything, and every activation on its way must be kept: **few parameters are neither little work nor
+# little memory.** The activations are the largest part by far wherever the gradient goes deep. (b) is read off the
+# bars: it is `block6`, which is also the widest. But width alone does not set the price. `block5`, with about a quarter
+# of the numbers, costs nearly as much, and `block2`, with a fortieth of the numbers of `block7`, costs more than that:
+# a number is paid for at every place of the picture where it is used. (c) does not exist, since in this course frozen
+# means frozen whole. In a loop of your own it exists, and it comes up again below.
 #
 # The same as a table, for your own scripts: `format_plan(describe_plan(model, plan, example=example))`.
 
@@ -441,8 +441,8 @@ print(format_plan(describe_plan(model, recipe, example=example)))
 #
 # Can the rate be found without trying them all? Smith (2017) proposed the *range test*; here is the short form that
 # fastai made popular: train for some dozens of steps, and raise the rate a little at each. In the ideal picture nothing
-# happens at first, then the loss falls, then it explodes. `find_rate` does so on a copy, with the batches and the optimiser of `train`, and suggests a tenth of the rate at which the smoothed
-# loss was lowest.
+# happens at first, then the loss falls, then it explodes. `find_rate` does so on a copy, with the batches and the
+# optimiser of `train`, and suggests a tenth of the rate at which the smoothed loss was lowest.
 #
 # We run it for three depths, one rate for all that moves, on five seeds; to save time, with batches of 8. Expected: the
 # suggestion for full fine-tuning is **above `1e-4`**, and the head alone is given a **higher** rate than the whole
@@ -513,10 +513,10 @@ plots.show(
 # the lowest point is luck.
 #
 # What is the suggestion worth? Of the rates that we kept at 500 labels, full fine-tuning has its best AUC at
-# `{{ f"{max(RATES[1:], key=lambda lr: at('auc', 'full fine-tuning', 500, lr).mean):g}" }}` and the last two
-# stages at `{{ f"{max(RATES, key=lambda lr: at('auc', 'last 2 stages', 500, lr).mean):g}" }}`. Both are the highest that
-# we kept, so the best may lie above. For these two depths, the finder names the order of magnitude in a few seconds.
-# Know its limits:
+# `{{ f"{max(RATES[1:], key=lambda lr: at('auc', 'full fine-tuning', 500, lr).mean):g}" }}` and the last two stages at
+# `{{ f"{max(RATES, key=lambda lr: at('auc', 'last 2 stages', 500, lr).mean):g}" }}`. Both are the highest that we kept,
+# so the best may lie above. For these two depths, the finder names the order of magnitude in a few seconds. Know its
+# limits:
 #
 # - **It sees training loss, for a few dozen steps.** What overfits after 20 epochs cannot be seen there. Remember what
 #   `1e-3` did to the log-loss with 100 labels.
@@ -648,8 +648,8 @@ disguised = claim(
 #
 # To take the two apart we train live, on five seeds, without flips (so that the frozen stages are computed once):
 # feature extraction, the recipe, and the recipe **with its statistics held**, which is one word in a rule:
-# `norm="affine"` (scales and shifts move, statistics stay). We expect that the weights move by **less than one part in a hundred**, and that with the statistics
-# held nothing is left: **within `0.02`** AUC of feature extraction.
+# `norm="affine"` (scales and shifts move, statistics stay). We expect that the weights move by **less than one part in
+# a hundred**, and that with the statistics held nothing is left: **within `0.02`** AUC of feature extraction.
 
 # %%
 rules = tuple(replace(rule, norm="affine") if rule.lr == 1e-5 else rule for rule in recipe.rules)
@@ -713,11 +713,12 @@ plots.show(
 
 # %% [markdown]
 # The weights moved by {{ f"{live['weights moved'].mean:.4f}" }} of their length, the statistics by
-# {{ f"{live['statistics moved'].mean:.2f}" }} of theirs. With the statistics held, the recipe differs from
-# feature extraction by {{ words(live["statistics held"] - live["feature extraction"], "+") }} AUC; with
-# statistics that follow the batches, by {{ words(live["recipe at 1e-5"] - live["feature extraction"], "+") }}.
-# {{ "So here is the disguise after all: with its statistics held, the recipe is feature extraction to within our
-# margin, and what its weights add is a few thousandths." if still.found == "supported" else "So not even with the statistics held are the two the same within our margin." }}
+# {{ f"{live['statistics moved'].mean:.2f}" }} of theirs. With the statistics held, the recipe differs from feature
+# extraction by {{ words(live["statistics held"] - live["feature extraction"], "+") }} AUC; with statistics that follow
+# the batches, by {{ words(live["recipe at 1e-5"] - live["feature extraction"], "+") }}. {{ "So here is the disguise
+# after all: with its statistics held, the recipe is feature extraction to within our margin, and what its weights add
+# is a few thousandths." if still.found == "supported" else "So not even with the statistics held are the two the same
+# within our margin." }}
 #
 # The first figure made us look at the statistics, and the third column above made us sure. What was found by looking
 # must not be tested on the same seeds. So here are {{ len(RECIPE.seeds) }} fresh ones, kept points of the recipe and of
@@ -762,8 +763,8 @@ plots.show(
 )
 
 # %% [markdown]
-# All twelve are intact. A network was fully fine-tuned on mono cells, at `1e-3`. How much lower is its AUC on poly cells
-# than on mono cells?
+# All twelve are intact. A network was fully fine-tuned on mono cells, at `1e-3`. How much lower is its AUC on poly
+# cells than on mono cells?
 
 # %%
 shift_cost = widgets.predict(
@@ -841,11 +842,11 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 looks = plots.looks(("feature extraction", "full fine-tuning", "LP-FT"))  # linear probing is feature extraction
 for name, (strategy, lr) in settings.items():
     look = looks["feature extraction" if lr is None else strategy]
-    inside = "white" if lr == 1e-4 else look.colour
+    filling = "white" if lr == 1e-4 else look.colour
     for ax, (x, y) in zip((left, right), (("auc_in", "auc_out"), ("moved_out", "auc_out")), strict=True):
         along, up = shifted(x, strategy, lr), shifted(y, strategy, lr)
         bars = [score.mean - score.interval()[0] for score in (along, up)]
-        pen = {"color": look.colour, "marker": look.marker, "markerfacecolor": inside, "linestyle": "none"}
+        pen = {"color": look.colour, "marker": look.marker, "markerfacecolor": filling, "linestyle": "none"}
         ax.errorbar(along.mean, up.mean, bars[1], bars[0], label=name, **pen)
 left.set(xlabel="AUC on mono cells (in domain)", ylabel="AUC on poly cells (out of domain)")
 right.set(xlabel="how far the features of poly cells moved", ylabel="AUC on poly cells (out of domain)")
@@ -974,15 +975,16 @@ plots.show(
 # ## What to take away
 #
 # - Here, with 100 labels nothing that we opened had a higher mean AUC than the frozen backbone, and all of it had a
-#   worse log-loss. With 500 labels, `1e-3` drew level at every depth. On this task, fine-tuning is paid for with labels.
+#   worse log-loss. With 500 labels, `1e-3` drew level at every depth. On this task, fine-tuning is paid for with
+#   labels.
 # - Depth, rate and labels are one decision. A depth without a rate, or a rate without a number of steps, is half a
 #   sentence.
 # - With few labels, going fast costs log-loss at every depth that we tried: read it beside the AUC.
 # - Groups are plain: each moving tensor in exactly one, matrices decayed and vectors not, the true rate in the
 #   optimiser.
 # - Discriminative rates, fastai's slice and layer-wise decay are one thing: a soft edge between frozen and free.
-# - The rate finder can name a power of ten for the loss of the next few steps. Run it on several seeds before you believe
-#   it; and it does not know how many labels you have.
+# - The rate finder can name a power of ten for the loss of the next few steps. Run it on several seeds before you
+#   believe it; and it does not know how many labels you have.
 # - An opened stage changes by its statistics before it changes by its weights. At a tiny rate only the former is left.
 # - Test where you will use the network. A remedy helps where its cause is the cause, and phases need rates of their
 #   own.
