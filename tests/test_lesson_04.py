@@ -174,6 +174,24 @@ def test_what_the_prose_says_of_few_parameters_and_much_work():
     assert held[0].activations < held[1].activations
 
 
+def test_what_the_lesson_takes_away_from_the_kept_points():
+    kept = load_results(DEPTH)
+
+    def mean(metric, labels, lr, strategy):
+        return kept.scores(metric, strategy=strategy, labels=labels, lr=lr).mean
+
+    opened = [(s["lr"], s["strategy"]) for s in DEPTH.settings if s["labels"] == 100 and s["lr"] is not None]
+    # "with 100 labels nothing that we opened had a higher mean AUC ..., and all of it had a worse log-loss"
+    frozen = {metric: mean(metric, 100, None, "feature extraction") for metric in ("auc", "log_loss")}
+    assert max(mean("auc", 100, *plan) for plan in opened) <= frozen["auc"]
+    assert min(mean("log_loss", 100, *plan) for plan in opened) > frozen["log_loss"]
+    # "With 500 labels, 1e-3 drew level at every depth"
+    for strategy in ("last 2 stages", "last 5 stages", "full fine-tuning"):
+        pair = [kept.scores("auc", strategy=s, labels=500, lr=lr) for s, lr in ((strategy, 1e-3), (PLANS[0][0], None))]
+        low, high = (pair[0] - pair[1]).interval()
+        assert low < 0 < high
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_point_of_the_shift_can_be_made_again():
