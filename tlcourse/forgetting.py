@@ -1,4 +1,4 @@
-"""What a sequence of tasks left of each: the scores of the matrix R. Lesson 08 defines them, lessons 09 and 10 use them.
+"""What a sequence of tasks left of each: the scores of the matrix R. Lesson 08 defines them, 09 and 10 use them.
 
 R has a row for each state of the model and a column for each task: ``R[i, j]`` is the score on task j, higher is
 better, after training on tasks 0 to i.
