@@ -21,6 +21,7 @@ ORDER = [
     *("caching", "evaluation", "probes", "centroids"),
     *("similarity", "hierarchy", "visualisation"),
     *("intervals", "averaging"),
+    *("penalties", "forgetting"),
     *("checkpoints", "run", "rates", "training"),
     *("grafts", "worlds"),
     *("claims", "provenance", "results"),
