@@ -54,6 +54,8 @@ _HOME = {
     "top_inputs": "hierarchy",
     "visualise": "visualisation",
     "Visualisation": "visualisation",
+    "weight_plane": "weight_planes",
+    "losses_on_plane": "weight_planes",
     "consolidate": "penalties",
     "distill": "penalties",
     "distillation_loss": "penalties",
