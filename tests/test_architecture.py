@@ -23,7 +23,7 @@ ORDER = [
     *("intervals", "averaging"),
     *("weight_planes", "penalties", "forgetting"),
     *("checkpoints", "run", "rates", "training"),
-    *("grafts", "worlds"),
+    *("grafts", "dense", "worlds"),
     *("claims", "provenance", "results"),
     *("figures", "task_plots", "plots", "pictures", "diagrams"),
     *("views", "widgets", "explorers", "feature_browser"),

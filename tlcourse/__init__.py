@@ -77,6 +77,7 @@ _HOME = {
     "interpolate": "averaging",
     "recompute_statistics": "averaging",
     "digit_network": "grafts",
+    "dense_network": "dense",
     "graft": "grafts",
     "Graft": "grafts",
     "split_classes": "grafts",
