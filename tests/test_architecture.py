@@ -21,10 +21,11 @@ ORDER = [
     *("caching", "evaluation", "probes", "centroids"),
     *("similarity", "hierarchy", "visualisation"),
     *("intervals", "averaging"),
+    *("weight_planes", "penalties", "forgetting"),
     *("checkpoints", "run", "rates", "training"),
-    *("grafts", "worlds"),
+    *("grafts", "dense", "worlds"),
     *("claims", "provenance", "results"),
-    *("figures", "plots", "pictures", "diagrams"),
+    *("figures", "task_plots", "plots", "pictures", "diagrams"),
     *("views", "widgets", "explorers", "feature_browser"),
     *("doctor", "experiments", "__main__"),
 ]
@@ -41,6 +42,7 @@ DEVICES = {
     ("probes", ".cpu()"): "scikit-learn's logistic regression",
     ("centroids", ".cpu()"): "distances in float64, which not every device has",
     ("similarity", ".cpu()"): "sums in float64, which not every device has",
+    ("weight_planes", ".cpu()"): "coordinates in float64, which not every device has",
 }
 HEAVY = [
     "transformers",

@@ -32,6 +32,7 @@ from tlcourse.figures import (
     show,
 )
 from tlcourse.intervals import Scores
+from tlcourse.task_plots import frontier, result_matrix, weight_path
 
 __all__ = [
     "STYLE",
@@ -39,6 +40,7 @@ __all__ = [
     "compute_curve",
     "differences",
     "drift",
+    "frontier",
     "histogram",
     "images_grid",
     "learning_curve",
@@ -46,8 +48,10 @@ __all__ = [
     "mark_prediction",
     "points_over_seeds",
     "reliability",
+    "result_matrix",
     "show",
     "training_curves",
+    "weight_path",
 ]
 
 

@@ -5,7 +5,20 @@ from tlcourse.experiments.lesson02 import GRAFTS
 from tlcourse.experiments.lesson04 import DEPTH, RECIPE, SHIFT
 from tlcourse.experiments.lesson05 import RECIPES
 from tlcourse.experiments.lesson06 import NEWS
+from tlcourse.experiments.lesson08 import CELLS_IN_TURN, TEXTS_IN_TURN
 
 __all__ = ["EXPERIMENTS"]
 
-EXPERIMENTS = (LEARNING_CURVE, BUDGETS, REFERENCE, GRAFTS, DEPTH, RECIPE, SHIFT, RECIPES, NEWS)
+EXPERIMENTS = (
+    LEARNING_CURVE,
+    BUDGETS,
+    REFERENCE,
+    GRAFTS,
+    DEPTH,
+    RECIPE,
+    SHIFT,
+    RECIPES,
+    NEWS,
+    TEXTS_IN_TURN,
+    CELLS_IN_TURN,
+)
