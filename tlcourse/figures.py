@@ -50,12 +50,15 @@ STYLE: dict[str, Look] = {
     "probe": Look("#3f90da", "o", "-"),
     "feature extraction": Look("#832db6", "s", "-"),
     "last stages": Look("#ffa90e", "^", "-"),
+    "last 5 stages": Look("#e76300", "<", "-"),
+    "LP-FT": Look("#92dadd", "p", "-"),
     "discriminative": Look("#a96b59", "D", "-"),
     "gradual unfreezing": Look("#b9ac70", "P", "-"),
     "full fine-tuning": Look("#bd1f01", "v", "-"),
     "from scratch": Look("#717581", "X", "--"),
     "random features": Look("#94a4a2", "*", ":"),
 }
+STYLE |= {"last 2 stages": STYLE["last stages"], "linear probing": STYLE["feature extraction"]}  # other names of these
 SPARE = [Look("#3f90da", "o", "-"), Look("#e76300", "s", "--"), Look("#832db6", "D", "-."), Look("#92dadd", "p", "-")]
 SPARE += [Look("#ffa90e", "h", "--"), Look("#717581", "<", ":"), Look("#a96b59", ">", "-."), Look("#b9ac70", "d", ":")]
 SPARE += [Look("#94a4a2", "P", "-."), Look("#bd1f01", "8", "--")]
