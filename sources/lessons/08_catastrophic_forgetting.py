@@ -631,9 +631,9 @@ plots.show(
 #
 # - Keep the whole matrix R. A score on the newest task says nothing about the others.
 # - A place that serves old and new tasks may be near; plain training does not look for it.
-# - Distance of the task and rate decide how much is lost, and the rate is yours to choose. {{ "So is the number of steps,
-#   which decides too." if longer.found == "supported" else "The number of steps is, too; but most was lost in the first
-#   epoch, and to stop later or earlier than we did saves little that we could show." }}
+# - Distance of the task and rate decide how much is lost, and the rate is yours to choose. {{ "So is the number of
+#   steps, which decides too." if longer.found == "supported" else "So is the number of steps; but here most was lost in
+#   the first epoch, and stopping early would have saved nothing that we could show." }}
 # - What the old head no longer reads is not all gone: a fresh probe tells features from their reading.
 # - Moving statistics forget too, with every weight frozen.
 #
