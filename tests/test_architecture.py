@@ -18,7 +18,7 @@ ORDER = [
     *("text_stages", "image_stages"),
     *("backbones", "readers", "data"),
     *("norms", "adapters", "costs", "plans", "strategies", "memory"),
-    *("caching", "evaluation", "probes", "centroids"),
+    *("caching", "evaluation", "probes", "centroids", "heads"),
     *("similarity", "hierarchy", "visualisation"),
     *("intervals", "averaging"),
     *("weight_planes", "penalties", "forgetting"),

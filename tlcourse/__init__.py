@@ -39,6 +39,7 @@ _HOME = {
     "TrainingMemory": "memory",
     "merge_lora": "adapters",
     "unmerge_lora": "adapters",
+    "expand_head": "heads",
     "extract_features": "caching",
     "fit_probe": "probes",
     "nearest_centroid": "centroids",
