@@ -1,4 +1,4 @@
-"""A head that grows: new classes join a task whose old ones keep what they learnt. Lesson 10 meets new classes with it."""
+"""A head that grows: new classes join, and the old ones keep what they learnt. Lesson 10 meets new classes with it."""
 
 import torch
 
