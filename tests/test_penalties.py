@@ -96,13 +96,6 @@ def test_l2_sp_pulls_the_new_head_to_zero(tiny_backbone, tiny_task):
     assert torch.allclose(penalty(model, None, None), expected)
 
 
-def test_it_is_avalanches_penalty_at_twice_the_strength():
-    """Avalanche 0.6.0a, training/plugins/ewc.py: lambda * sum importance * difference^2, without a half."""
-    model, fisher = linear(), torch.tensor([[0.1, 2.0, 0.5]])
-    theirs = 0.4 * (fisher * (model.weight - ONES["weight"]).square()).sum()
-    assert torch.allclose(ewc_penalty(model, ONES, {"weight": fisher}, strength=0.8), theirs)
-
-
 def test_the_anchor_does_not_move_with_the_model():
     model = linear()
     tasks = consolidate(model, ONES)

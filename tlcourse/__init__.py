@@ -57,6 +57,7 @@ _HOME = {
     "weight_plane": "weight_planes",
     "losses_on_plane": "weight_planes",
     "consolidate": "penalties",
+    "convert_ewc": "conventions",
     "distill": "distillation",
     "distillation_loss": "distillation",
     "ewc": "penalties",
