@@ -21,7 +21,7 @@ ORDER = [
     *("caching", "evaluation", "probes", "centroids", "heads"),
     *("similarity", "hierarchy", "visualisation"),
     *("intervals", "averaging"),
-    *("weight_planes", "penalties", "forgetting"),
+    *("weight_planes", "penalties", "conventions", "distillation", "replay", "forgetting"),
     *("checkpoints", "run", "rates", "training"),
     *("grafts", "dense", "worlds"),
     *("claims", "provenance", "results"),

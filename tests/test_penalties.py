@@ -2,19 +2,21 @@ import pytest
 import torch
 from torch import nn
 
-from tlcourse.backbones import attach_head
+from tlcourse.backbones import Backbone, ImagePreprocessing, Model, attach_head
+from tlcourse.masked import Masked
 from tlcourse.penalties import (
     consolidate,
-    distill,
-    distillation_loss,
+    entry_stage,
     ewc,
     ewc_penalty,
     l2_sp,
     l2_sp_penalty,
+    penalty_scales,
     stability,
     without_decay,
 )
-from tlcourse.strategies import full_fine_tune, last_stages
+from tlcourse.plans import apply_plan
+from tlcourse.strategies import feature_extraction, full_fine_tune
 from tlcourse.training import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,6 +26,7 @@ REFUSED = [  # anchor, fisher, strength, words
     (ONES, {"bias": torch.ones(1)}, 1.0, "no parameter 'bias'"),
     (ONES, {"weight": torch.ones(3)}, 1.0, r"the Fisher information of 'weight' is \(3,\)"),
     ({"weight": torch.ones(3)}, ONES, 1.0, r"the anchor of 'weight' is \(3,\)"),
+    ({"weight": torch.ones(0, 3)}, ONES, 1.0, r"the anchor of 'weight' is \(0, 3\), the parameter \(1, 3\)"),
     (ONES, ONES, -1.0, "strength=-1.0"),
 ]
 
@@ -93,23 +96,6 @@ def test_l2_sp_pulls_the_new_head_to_zero(tiny_backbone, tiny_task):
     assert torch.allclose(penalty(model, None, None), expected)
 
 
-def test_it_is_avalanches_penalty_at_twice_the_strength():
-    """Avalanche 0.6.0a, training/plugins/ewc.py: lambda * sum importance * difference^2, without a half."""
-    model, fisher = linear(), torch.tensor([[0.1, 2.0, 0.5]])
-    theirs = 0.4 * (fisher * (model.weight - ONES["weight"]).square()).sum()
-    assert torch.allclose(ewc_penalty(model, ONES, {"weight": fisher}, strength=0.8), theirs)
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-def test_the_gradient_of_distillation_is_the_difference_of_softmaxes(temperature):
-    student = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
-    teacher = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
-    distillation_loss(student, teacher, temperature=temperature).backward()
-    difference = (student / temperature).softmax(1) - (teacher / temperature).softmax(1)
-    assert torch.allclose(student.grad, temperature * difference / 6)
-    assert teacher.grad is None
-
-
 def test_the_anchor_does_not_move_with_the_model():
     model = linear()
     tasks = consolidate(model, ONES)
@@ -119,25 +105,162 @@ def test_the_anchor_does_not_move_with_the_model():
         ewc_penalty(model, dict(model.state_dict()), ONES, strength=1.0)
 
 
-@pytest.mark.parametrize("name", ["ewc", "l2_sp", "distill"])
-def test_the_cache_changes_no_loss(name, tiny_backbone, tiny_task):
-    losses = {}
-    for cache in (False, True, None):
-        model = attach_head(tiny_backbone, tiny_task)
-        fisher = {key: torch.ones_like(value) for key, value in model.named_parameters()}
-        penalty = {
-            "ewc": lambda m=model, f=fisher: ewc(consolidate(m, f), strength=5.0),
-            "l2_sp": lambda m=model: l2_sp(m, strength=5.0, head_strength=5.0),
-            "distill": lambda m=model, c=cache: distill(m, strength=5.0, start=2 if c else 0),
-        }[name]()
-        used = () if cache is None else (penalty,)
-        plan = without_decay(last_stages(model, 1))
-        history = train(
-            model, tiny_task, plan, epochs=3, cache=bool(cache), penalties=used, device="cpu", progress=False
-        )
-        losses[cache] = history.train_loss
-    assert losses[True] == pytest.approx(losses[False], abs=1e-5)
-    assert losses[True] != pytest.approx(losses[None], abs=1e-5)
+def grown(model, name, classes):
+    """The head with more rows, its old ones first, as class-incremental tasks need it."""
+    old, new = model.heads[name], nn.Linear(model.backbone.feature_dim, classes)
+    with torch.no_grad():
+        new.weight[: len(old.weight)], new.bias[: len(old.bias)] = old.weight, old.bias
+    model.heads[name] = new
+    return model
+
+
+def test_ewc_holds_the_old_rows_of_a_head_that_has_grown(tiny_backbone, tiny_task):
+    model = attach_head(tiny_backbone, tiny_task)
+    weight = model.heads["bright"].weight
+    fisher = {"heads.bright.weight": torch.rand_like(weight), "heads.bright.bias": torch.ones(2)}
+    tasks = consolidate(model, fisher)
+    new = grown(model, "bright", 5).heads["bright"]
+    with torch.no_grad():
+        new.weight += 1
+        new.bias += 2
+    penalty = ewc(tasks, strength=3.0)(model, None, None)
+    assert penalty.item() == pytest.approx(1.5 * (fisher["heads.bright.weight"].sum().item() + 2 * 4), rel=1e-5)
+    penalty.backward()
+    assert torch.allclose(new.weight.grad[:2], 3 * fisher["heads.bright.weight"], rtol=1e-4)
+    assert not new.weight.grad[2:].any()
+    assert not new.bias.grad[2:].any()
+
+
+@pytest.mark.parametrize("before", ["task", "growth"])
+def test_online_ewc_adds_the_rows_that_a_head_had(before, tiny_backbone, tiny_task):
+    model = attach_head(tiny_backbone, tiny_task)
+    first = {"heads.bright.bias": torch.tensor([1.0, 2.0])}
+    tasks = consolidate(model, first, mode="online")
+    grown(model, "bright", 3)
+    second = {"heads.bright.bias": torch.tensor([4.0, 4.0, 4.0])}
+    if before == "growth":
+        tasks = consolidate(model, second, previous=tasks, mode="online", gamma=0.5)
+        assert tasks[0].fisher["heads.bright.bias"].tolist() == [4.5, 5.0, 4.0]
+        assert tasks[0].anchor["heads.bright.bias"].tolist() == model.heads["bright"].bias.tolist()
+    else:
+        tasks = consolidate(model, first, previous=tasks, mode="online")
+        assert tasks[0].fisher["heads.bright.bias"].tolist() == [2.0, 4.0]
+        assert tasks[0].anchor["heads.bright.bias"].tolist() == model.heads["bright"].bias[:2].tolist()
+    assert ewc(tasks, strength=1.0)(model, None, None).item() == 0
+
+
+def test_l2_sp_pulls_new_rows_to_zero_and_holds_the_others(tiny_backbone, tiny_task):
+    model = attach_head(tiny_backbone, tiny_task)
+    model.add_head("new", 2)
+    penalty = l2_sp(model, strength=2.0, head_strength=0.5, head="new")
+    head = grown(model, "bright", 4).heads["bright"]
+    with torch.no_grad():
+        head.weight[:2] += 1
+    expected = 2 * tiny_backbone.feature_dim + 0.25 * head.weight[2:].square().sum()
+    expected = expected + 0.25 * model.heads["new"].weight.square().sum()
+    assert torch.allclose(penalty(model, None, None), expected)
+
+
+def test_rows_of_anchor_and_fisher_belong_together(tiny_backbone, tiny_task):
+    model = grown(attach_head(tiny_backbone, tiny_task), "bright", 4)
+    anchor, fisher = ({"heads.bright.bias": torch.ones(rows)} for rows in (1, 3))
+    with pytest.raises(ValueError, match=r"Fisher information of 'heads.bright.bias' is \(3,\), that of .* \(1,\)"):
+        ewc_penalty(model, anchor, fisher, strength=1.0)
+    with pytest.raises(ValueError, match=r"Fisher information of 'heads.bright.bias' is \(5,\), the parameter \(4,\)"):
+        ewc_penalty(model, anchor, {"heads.bright.bias": torch.ones(5)}, strength=1.0)
+
+
+@pytest.mark.parametrize("kind", ["none", "ewc", "l2_sp"])
+@pytest.mark.parametrize("decay", [True, False])
+def test_decay_moves_an_old_head_that_a_penalty_gives_a_gradient(decay, kind, tiny_backbone, tiny_task):
+    """AdamW passes over what has no gradient, and decays what has one of zero."""
+    model = attach_head(tiny_backbone, tiny_task)
+    model.add_head("old", 3)
+    before = model.heads["old"].weight.detach().clone()
+    penalties = {
+        "none": (),
+        "ewc": (ewc(consolidate(model, {"heads.old.weight": torch.full_like(before, 1e-6)}), strength=1.0),),
+        "l2_sp": (l2_sp(model, strength=1e-6, head="bright"),),
+    }[kind]
+    plan = full_fine_tune(model, lr=1e-2, decay=0.1)
+    plan = plan if decay else without_decay(plan)
+    train(model, tiny_task, plan, epochs=1, penalties=penalties, device="cpu", progress=False)
+    drifts = not torch.equal(model.heads["old"].weight, before)
+    assert drifts is (decay and kind != "none")
+
+
+def raw(n=4):
+    return torch.rand(n, 3, 12, 12)
+
+
+ENTRIES = [  # how many stages are frozen, the state's shape, where it enters
+    (0, (4, 3, 12, 12), 0),
+    (0, (4, 8, 6, 6), 0),
+    (1, (4, 3, 12, 12), 0),
+    (1, (4, 8, 6, 6), 1),
+    (2, (4, 8, 6, 6), 2),
+    (4, (4, 3, 12, 12), 0),
+    (4, (4, 12), 4),
+    (4, (4, 3), 4),
+]
+
+
+@pytest.mark.parametrize(("frozen", "shape", "entry"), ENTRIES)
+def test_where_an_image_state_enters_is_told_from_its_shape(frozen, shape, entry, tiny_backbone, tiny_task):
+    model = attach_head(tiny_backbone, tiny_task)
+    model.frozen_stages = frozenset(list(model.backbone.stages)[:frozen] + ["neck"] * (frozen > 2))
+    modes = [part.training for part in model.train().modules()]
+    assert entry_stage(model, torch.rand(shape)) == entry
+    assert modes == [part.training for part in model.modules()]
+
+
+@pytest.mark.parametrize(("frozen", "hidden", "entry"), [(0, False, 0), (1, False, 0), (1, True, 1), (4, True, 4)])
+def test_tokens_enter_the_first_stage(frozen, hidden, entry, tiny_backbone, tiny_task):
+    model = attach_head(tiny_backbone, tiny_task)
+    model.frozen_stages = frozenset(list(model.backbone.stages)[:frozen])
+    values = torch.rand(2, 3, 5) if hidden else torch.ones(2, 3, dtype=torch.int64)
+    assert entry_stage(model, Masked(values, torch.ones(2, 3, dtype=torch.bool))) == entry
+
+
+def test_frozen_stages_behind_a_moving_one_are_not_the_prefix(tiny_backbone, tiny_task):
+    model = attach_head(tiny_backbone, tiny_task)
+    model.frozen_stages = frozenset(["block1", "neck"])
+    assert entry_stage(model, torch.rand(4, 8, 6, 6)) == 0
+
+
+def test_three_channels_out_of_frozen_stages_cannot_be_told_from_images():
+    stages = {"colours": nn.Conv2d(3, 3, 1), "neck": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())}
+    half = (0.5, 0.5, 0.5)
+    preprocessing = ImagePreprocessing(half, half)
+    model = Model(Backbone("three", stages, feature_dim=3, preprocessing=preprocessing, pretrained=False))
+    model.frozen_stages = frozenset(["colours"])
+    with pytest.raises(ValueError, match="may be images, or what the frozen stages colours put out"):
+        entry_stage(model, raw())
+    model.frozen_stages = frozenset(["colours", "neck"])
+    assert entry_stage(model, raw()) == 0
+    model.frozen_stages = frozenset()
+    assert entry_stage(model, raw()) == 0
+
+
+def test_scales_are_those_of_the_functions_and_the_generator_stays(tiny_backbone, tiny_task):
+    model = attach_head(tiny_backbone, tiny_task)
+    apply_plan(model, feature_extraction(model))
+    inputs, labels = tiny_task.train.inputs[:8], tiny_task.train.labels[:8]
+    held = l2_sp(model, strength=1.0, head_strength=0.5)
+    states = []
+
+    def drawn(model, state, logits):
+        states.append(state.shape)
+        return torch.rand(())
+
+    before = torch.get_rng_state()
+    scales = penalty_scales(model, (held, drawn, drawn), inputs, labels)
+    assert torch.equal(before, torch.get_rng_state())
+    assert list(scales) == ["task", "l2_sp", "drawn", "drawn 3"]
+    assert scales["task"] == pytest.approx(nn.functional.cross_entropy(model(inputs), labels).item(), rel=1e-5)
+    assert scales["l2_sp"] == pytest.approx(0.25 * model.heads["bright"].weight.square().sum().item(), rel=1e-5)
+    assert states == [(8, 3, 12, 12)] * 2
+    assert scales == penalty_scales(model, (held, drawn, drawn), inputs, labels)
 
 
 def test_without_decay_keeps_the_rates(tiny_backbone, tiny_task):
@@ -154,9 +277,3 @@ def test_an_unstable_rate_is_named_with_its_figure():
 def test_bad_input_is_named(anchor, fisher, strength, words):
     with pytest.raises(ValueError, match=words):
         ewc_penalty(linear(), anchor, fisher, strength=strength)
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
-def test_a_temperature_is_above_zero(temperature):
-    with pytest.raises(ValueError, match="temperature="):
-        distillation_loss(torch.zeros(2, 2), torch.zeros(2, 2), temperature=temperature)

@@ -1,14 +1,15 @@
-"""Terms of the loss that hold a model back: L2-SP, elastic weight consolidation, distillation.
+"""Terms of the loss that hold weights back: L2-SP and elastic weight consolidation.
 
 Each has a function of plain values and a binder, whose result ``penalty(model, state, logits)`` goes into
-``train(penalties=...)``. Lesson 09 compares them, lesson 10 takes consolidation apart.
+``train(penalties=...)``, like those of `distillation` and `replay`. Lesson 09 compares them, lesson 10 takes
+consolidation apart.
+
+A head may have grown since its anchor was taken: the anchor then holds the rows that there were.
 """
 
-import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -20,14 +21,13 @@ from torch import Tensor, nn
 from tlcourse.backbones import Model
 from tlcourse.caching import evaluating
 from tlcourse.masked import Masked
-from tlcourse.norms import is_batch_norm
 from tlcourse.plans import Plan
+from tlcourse.runtime import seeded
 
 __all__ = [
     "Consolidation",
     "consolidate",
-    "distill",
-    "distillation_loss",
+    "entry_stage",
     "ewc",
     "ewc_penalty",
     "l2_sp",
@@ -49,7 +49,8 @@ def ewc_penalty(
     ----------
     anchor, fisher
         Parameter name -> tensor like it: where the old task left it, and how much that task minds. What ``fisher`` does
-        not name is free. Buffers, such as the statistics of BatchNorm, are never held: freeze them.
+        not name is free, and so are the new rows of a head that has grown. Buffers, such as the statistics of
+        BatchNorm, are never held: freeze them.
     strength
         0 or more.
 
@@ -72,8 +73,12 @@ def ewc_penalty(
         value = _parameter(parameters, name)
         if name not in anchor:
             raise ValueError(f"the anchor has no {name!r}, which the Fisher information names")
-        away = value - _fitting(anchor[name], name, value, "anchor")
-        total = total + (_fitting(importance, name, value, "Fisher information") * away.square()).sum()
+        held = _fitting(anchor[name], name, value, "anchor")
+        importance = _fitting(importance, name, value, "Fisher information")
+        if held.shape != importance.shape:
+            shapes = f"{tuple(importance.shape)}, that of the anchor {tuple(held.shape)}"
+            raise ValueError(f"the Fisher information of {name!r} is {shapes}")
+        total = total + (importance * (_rows(value, held) - held).square()).sum()
     return strength / 2 * total
 
 
@@ -82,8 +87,9 @@ def l2_sp_penalty(
 ) -> Tensor:
     """``strength / 2 * sum (theta - anchor)^2 + head_strength / 2 * sum theta^2`` (Li et al. 2018, equation 3).
 
-    The first sum is over what the anchor names, the second over what is new; tensors of one dimension that are new
-    (biases) are free. The authors' code anchors weights alone: leave biases out of the anchor for that.
+    The first sum is over what the anchor names, the second over what is new, the new rows of a head that has grown
+    included; tensors of one dimension that are new (biases) are free. The authors' code anchors weights alone: leave
+    biases out of the anchor for that.
 
     Raises
     ------
@@ -102,44 +108,15 @@ def l2_sp_penalty(
     parameters, total = dict(model.named_parameters()), _zero(model)
     for name, value in anchor.items():
         parameter = _parameter(parameters, name)
-        total = total + strength / 2 * (parameter - _fitting(value, name, parameter, "anchor")).square().sum()
+        held = _fitting(value, name, parameter, "anchor")
+        total = total + strength / 2 * (_rows(parameter, held) - held).square().sum()
     for name, parameter in parameters.items():
-        if name not in anchor and parameter.dim() > 1:
-            total = total + head_strength / 2 * parameter.square().sum()
+        if name in anchor and parameter.shape == anchor[name].shape:
+            continue
+        new = parameter[len(anchor[name]) :] if name in anchor else parameter
+        if parameter.dim() > 1:
+            total = total + head_strength / 2 * new.square().sum()
     return total
-
-
-def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
-    """``T^2 * KL(teacher || student)`` of the softened answers, mean over samples (Hinton et al. 2015, section 2).
-
-    Its gradient is T (softmax(student / T) - softmax(teacher / T)) / n: of the order of the task's at any temperature.
-
-    Parameters
-    ----------
-    student_logits, teacher_logits
-        (n, classes). The teacher's have no gradient.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or are not (n, classes), or the temperature is not above 0.
-
-    Examples
-    --------
-    >>> distillation_loss(torch.zeros(3, 2), torch.zeros(3, 2), temperature=2.0).item()
-    0.0
-    """
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature={temperature}: a number above 0 is needed")
-    if student_logits.dim() != 2 or student_logits.shape != teacher_logits.shape:
-        shapes = f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
-        raise ValueError(f"the logits of student and teacher are {shapes}: both must be (n, classes), the same")
-    student, teacher = (
-        logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in (student_logits, teacher_logits)
-    )
-    answers = F.log_softmax(student / temperature, dim=1)
-    wanted = F.log_softmax(teacher.detach() / temperature, dim=1)
-    return temperature**2 * F.kl_div(answers, wanted, reduction="batchmean", log_target=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +140,7 @@ def consolidate(
     Parameters
     ----------
     fisher
-        Parameter name -> tensor like it, at the present weights.
+        Parameter name -> tensor like it, at the present weights; of a head that has grown since, the rows it had.
     previous
         What this function gave for the tasks before.
     mode
@@ -194,13 +171,17 @@ def consolidate(
     held = {name: value.detach().clone() for name, value in fisher.items()}
     for name, before in previous[0].fisher.items() if mode == "online" and previous else ():
         earlier = gamma * _fitting(before, name, _parameter(parameters, name), "earlier Fisher information")
-        held[name] = held[name] + earlier if name in held else earlier
-    term = Consolidation({name: parameters[name].detach().clone() for name in held}, held)
+        held[name] = _sum(held[name], earlier) if name in held else earlier
+    term = Consolidation({name: _rows(parameters[name], value).detach().clone() for name, value in held.items()}, held)
     return (term,) if mode == "online" else (*previous, term)
 
 
 def ewc(tasks: Sequence[Consolidation], *, strength: float) -> Penalty:
     """Bind `ewc_penalty` to what `consolidate` gave: the sum over its terms.
+
+    Train with `without_decay` where it names tensors that the new task does not reach, such as an old head. At its
+    anchor such a tensor gets a gradient of zero from the penalty, none from the loss; AdamW, which passes over what has
+    no gradient, then decays it at every step, and the old task's answers drift.
 
     Examples
     --------
@@ -216,7 +197,8 @@ def ewc(tasks: Sequence[Consolidation], *, strength: float) -> Penalty:
 def l2_sp(model: Model, *, strength: float, head_strength: float = 0.01, head: str | None = None) -> Penalty:
     """Bind `l2_sp_penalty` to a clone of the present weights; the new head (default: the only one) goes to zero.
 
-    Train with `without_decay`, else the optimiser pulls to zero what this pulls to its start.
+    Train with `without_decay`: AdamW's decoupled decay pulls to zero what this pulls to its start, old heads too, which
+    no loss reaches and which would be passed over without this penalty. The anchor holds the rows that a head has now.
     """
     _check_strength(strength=strength, head_strength=head_strength)
     new = f"heads.{model.head_name(head)}."
@@ -224,48 +206,11 @@ def l2_sp(model: Model, *, strength: float, head_strength: float = 0.01, head: s
     return partial(_l2_sp, anchor=anchor, strength=strength, head_strength=head_strength)
 
 
-def distill(
-    model: Model, *, strength: float, temperature: float = 2.0, head: str | None = None, start: int | None = None
-) -> Penalty:
-    """Keep the answers of the present model, on the inputs of the new task (Li and Hoiem 2016).
-
-    The teacher is a frozen copy in eval mode, which gets the student's own state.
-
-    Parameters
-    ----------
-    head
-        The old head whose answers are kept; the student's come from a second pass, which leaves statistics alone. None:
-        the model's only head is trained on, and where it was expanded its old outputs are kept.
-    start
-        Number of the stage that the state enters: `caching.frozen_depth` of the plan with the cache, 0 without it or
-        with augmentation. None is enough where the plan freezes no leading stage.
-
-    Raises
-    ------
-    ValueError
-        If strength or temperature is out of range; when called, if the start cannot be told.
-    """
-    _check_strength(strength=strength)
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature={temperature}: a number above 0 is needed")
-    if start is not None and not 0 <= start <= len(model.backbone.stages):
-        raise ValueError(f"start={start}: the backbone has {len(model.backbone.stages)} stages")
-    old = model.head_name(head)
-    teacher = copy.deepcopy(model).requires_grad_(False).eval()
-    teacher.zero_grad(set_to_none=True)
-    return partial(
-        _distill,
-        teacher=teacher,
-        strength=strength,
-        temperature=temperature,
-        old=old,
-        again=head is not None,
-        start=start,
-    )
-
-
 def without_decay(plan: Plan) -> Plan:
-    """The same plan without weight decay, for L2-SP, which takes its place (AdamW's is decoupled from the loss)."""
+    """The same plan without weight decay: for L2-SP, which takes its place, and for EWC, which would share the weights.
+
+    AdamW's decay is decoupled from the loss: it also moves a tensor whose gradient is zero.
+    """
     return Plan(plan.name, tuple(replace(rule, decay=0.0) for rule in plan.rules), plan.prepare)
 
 
@@ -300,20 +245,56 @@ def penalty_scales(
     labels: Tensor,
     *,
     head: str | None = None,
-    start: int = 0,
+    seed: int = 0,
 ) -> dict[str, float]:
     """The task loss and each penalty beside it, in nats, on raw inputs in eval mode; ``print`` shows the scale.
 
-    Names that occur twice are numbered. ``start`` is the stage at which the penalties get the state: see `distill`.
+    Names that occur twice are numbered. What a penalty draws comes from ``seed``; the global random state stays.
     """
-    with evaluating(model):
-        state = model.backbone.run(model.backbone.preprocessing(inputs), stop=start)
-        logits = model.run(state, start=start, head=head)
+    with evaluating(model), seeded(seed):
+        state = model.backbone.preprocessing(inputs)
+        logits = model.run(state, head=head)
         found = {"task": F.cross_entropy(logits, labels).item()}
         for number, penalty in enumerate(penalties, start=1):
             name = getattr(getattr(penalty, "func", penalty), "__name__", type(penalty).__name__).strip("_")
             found[f"{name} {number}" if name in found else name] = float(penalty(model, state, logits))
     return found
+
+
+def entry_stage(model: Model, state: Tensor | Masked) -> int:
+    """The number of the stage that a penalty's ``state`` enters, told from the state itself.
+
+    Preprocessed images (n, 3, H, W) and `Masked` token ids enter stage 0. All else is what the frozen prefix put out,
+    kept by `train`: it enters the first stage that is not in ``model.frozen_stages``.
+
+    Raises
+    ------
+    ValueError
+        If the frozen prefix puts out images of three channels too.
+
+    Examples
+    --------
+    >>> from tlcourse import attach_head, digit_network, feature_extraction, load_task
+    >>> from tlcourse.plans import apply_plan
+    >>> model = attach_head(digit_network(), load_task("digits8"))
+    >>> apply_plan(model, feature_extraction(model))
+    >>> entry_stage(model, torch.zeros(2, 3, 28, 28)), entry_stage(model, torch.zeros(2, 64))
+    (0, 6)
+    """
+    names = list(model.backbone.stages)
+    frozen = next((number for number, name in enumerate(names) if name not in model.frozen_stages), len(names))
+    if isinstance(state, Masked):
+        return frozen if state.values.is_floating_point() else 0
+    if not frozen or state.dim() != 4 or state.shape[1] != 3:
+        return frozen
+    with evaluating(model.backbone):
+        kept = model.backbone.run(state[:1], stop=frozen)
+    if isinstance(kept, Tensor) and kept.shape[1:2] == state.shape[1:2] and kept.dim() == 4:
+        raise ValueError(
+            f"the state {tuple(state.shape)} may be images, or what the frozen stages {', '.join(names[:frozen])} put "
+            "out: the plan must freeze more stages, or fewer"
+        )
+    return 0
 
 
 def _ewc(model: nn.Module, state, logits, *, tasks: tuple[Consolidation, ...], strength: float) -> Tensor:
@@ -328,41 +309,6 @@ def _ewc(model: nn.Module, state, logits, *, tasks: tuple[Consolidation, ...], s
 def _l2_sp(model: nn.Module, state, logits, *, anchor: dict[str, Tensor], strength, head_strength) -> Tensor:
     _move(anchor, _zero(model).device)
     return l2_sp_penalty(model, anchor, strength=strength, head_strength=head_strength)
-
-
-def _distill(model: Model, state, logits, *, teacher: Model, strength, temperature, old, again, start) -> Tensor:
-    start, device = _entry(model, start), logits.device
-    if next(teacher.parameters()).device != device:
-        teacher.to(device)
-    with torch.no_grad():
-        wanted = teacher.run(state, start=start, head=old)
-    if again:
-        with _statistics_still(model):
-            logits = model.run(state, start=start, head=old)
-    return strength * distillation_loss(logits[:, : wanted.shape[1]], wanted, temperature=temperature)
-
-
-def _entry(model: Model, start: int | None) -> int:
-    """The stage that a state enters. The signature of a penalty does not tell it where the prefix may be cached."""
-    if start is None and next(iter(model.stages)) in model.frozen_stages:
-        raise ValueError(
-            "the plan freezes leading stages, so a state enters the first moving stage with the cache and stage 0 "
-            "without it: say which with distill(start=...)"
-        )
-    return start or 0
-
-
-@contextmanager
-def _statistics_still(model: nn.Module) -> Iterator[None]:
-    """BatchNorm goes on normalising as it does, and updates nothing: these inputs were counted already."""
-    layers = [part for part in model.modules() if is_batch_norm(part) and part.training and part.track_running_stats]
-    for layer in layers:
-        layer.track_running_stats = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.track_running_stats = True
 
 
 def _zero(model: nn.Module) -> Tensor:
@@ -383,11 +329,26 @@ def _parameter(parameters: dict[str, nn.Parameter], name: str) -> nn.Parameter:
 
 
 def _fitting(value: Tensor, name: str, parameter: nn.Parameter, what: str) -> Tensor:
-    if value.shape != parameter.shape:
+    """On the parameter's device; of a head, as many rows as there were before it grew."""
+    of_head = name.startswith("heads.") and value.shape[1:] == parameter.shape[1:] and len(value) <= len(parameter)
+    if value.shape != parameter.shape and not of_head:
         raise ValueError(f"the {what} of {name!r} is {tuple(value.shape)}, the parameter {tuple(parameter.shape)}")
     if value.data_ptr() == parameter.data_ptr() != 0:
         raise ValueError(f"the {what} of {name!r} is the model's own tensor and would move with it: clone it")
     return value.detach().to(parameter.device)
+
+
+def _rows(parameter: Tensor, held: Tensor) -> Tensor:
+    """The part of a parameter that was there when ``held`` was taken."""
+    return parameter if parameter.shape == held.shape else parameter[: len(held)]
+
+
+def _sum(one: Tensor, other: Tensor) -> Tensor:
+    """Of values from before and after a head grew."""
+    if one.shape == other.shape:
+        return one + other
+    shorter, longer = sorted((one, other), key=len)
+    return torch.cat([longer[: len(shorter)] + shorter, longer[len(shorter) :]])
 
 
 def _check_strength(**values: float) -> None:
