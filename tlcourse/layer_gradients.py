@@ -282,7 +282,7 @@ def _uses_running_statistics(call: Call) -> bool:
 
 
 def _plain_lookup(call: Call) -> bool:
-    return call.x.dim() > 1 and not call.options.get("scale_grad_by_freq", False)
+    return call.x.dim() > 0 and not call.options.get("scale_grad_by_freq", False)
 
 
 _RULES = {

@@ -16,8 +16,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from tlcourse.layer_gradients import Call, Use, read_call, sample_gradients, square_sums
@@ -87,9 +89,10 @@ def squared_gradients(
     >>> squared_gradients(network, parameters, batches, lambda logits, before: [torch.ones_like(logits)]).sums
     {'weight': tensor([[10.,  4.]])}
     """
-    total, trusted = _Total(parameters, scatter), None
     with undisturbed(next(iter(parameters.values())).device):
+        total, trusted = _Total(parameters, scatter), None
         for batch in batches:
+            batch = tuple(part.clone() if part.is_inference() else part for part in batch)
             if trusted is None:
                 trusted, spread = _probe(network, parameters, batch) if way == "auto" else (set(), False)
             total.open(len(batch[0]))
@@ -158,6 +161,11 @@ class _Recorder(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if function is F.batch_norm and (args[5:6] or [kwargs.get("training", False)])[0]:
+            raise ValueError(
+                "a BatchNorm normalises by the batch here, in eval mode because it keeps no running statistics: no "
+                "sample has a gradient of its own; give it statistics, or put a GroupNorm in its place"
+            )
         call = read_call(function, args, kwargs, self.wanted)
         if call is None:
             return function(*args, **kwargs)
@@ -251,7 +259,7 @@ def _by_rules(logits: Tensor, uses: Mapping[str, list], passes: Iterable[Tensor]
         for name, found in uses.items():
             known = [Use(call, role, gradients[edge]) for call, role, edge in found if gradients[edge] is not None]
             if known and total.scatter:
-                total.add(name, sample_gradients(known).square_())
+                total.add(name, sample_gradients(known).square())
             elif known:
                 total.sums[name] += square_sums(known)
 
@@ -286,7 +294,7 @@ def _by_vmap(
     values = {name: value.detach() for name, value in parameters.items()}
     rows = _rows(parameters, flowing.shape[1])
     every = torch.func.vmap(squares, in_dims=(None, 0, 0), randomness="same")
-    with torch.no_grad():
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no rule for vmap
         for start in range(0, len(flowing), rows):
             part = tuple(tensor[start : start + rows] for tensor in batch)
             for name, found in every(values, part, flowing[start : start + rows]).items():
