@@ -57,6 +57,8 @@ _HOME = {
     "Visualisation": "visualisation",
     "weight_plane": "weight_planes",
     "losses_on_plane": "weight_planes",
+    "fisher_diagonal": "fisher",
+    "fisher_with_error": "fisher",
     "consolidate": "penalties",
     "convert_ewc": "conventions",
     "distill": "distillation",
