@@ -26,8 +26,8 @@ ORDER = [
     *("checkpoints", "run", "rates", "training"),
     *("grafts", "dense", "worlds"),
     *("claims", "provenance", "results"),
-    *("figures", "task_plots", "plots", "pictures", "diagrams"),
-    *("views", "widgets", "explorers", "feature_browser"),
+    *("figures", "task_plots", "plots", "pictures", "diagrams", "panels"),
+    *("views", "widgets", "explorers", "feature_browser", "cockpit"),
     *("doctor", "experiments", "__main__"),
 ]
 # Where a device is named outside of runtime.py, and why.
