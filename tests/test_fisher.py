@@ -1,12 +1,10 @@
-import copy
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tlcourse.backbones import Model, attach_head
-from tlcourse.fisher import fisher_diagonal, fisher_with_error
+from tlcourse.backbones import attach_head
+from tlcourse.fisher import fisher_diagonal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
