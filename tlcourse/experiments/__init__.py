@@ -6,6 +6,7 @@ from tlcourse.experiments.lesson04 import DEPTH, RECIPE, SHIFT
 from tlcourse.experiments.lesson05 import RECIPES
 from tlcourse.experiments.lesson06 import NEWS
 from tlcourse.experiments.lesson08 import CELLS_IN_TURN, TEXTS_IN_TURN
+from tlcourse.experiments.lesson09 import REMEDIES_COMPARED
 
 __all__ = ["EXPERIMENTS"]
 
@@ -21,4 +22,5 @@ EXPERIMENTS = (
     NEWS,
     TEXTS_IN_TURN,
     CELLS_IN_TURN,
+    REMEDIES_COMPARED,
 )
