@@ -11,7 +11,7 @@ IMAGES, TOKENS = (7, 3, 9, 8), torch.randint(0, 9, (7, 5), generator=torch.Gener
 
 
 class Block(nn.Module):
-    """A transformer block without nn.MultiheadAttention: embeddings, positions, attention, a residual, the first token."""
+    """Embeddings, positions, attention without nn.MultiheadAttention, a residual, the first token."""
 
     def __init__(self):
         super().__init__()
