@@ -1,9 +1,9 @@
 """How much faster the exact Fisher information is than a loop over single samples.
 
 Every parameter moves. The loop runs each sample by itself and goes back once for each label; `fisher_diagonal` runs
-batches and goes back once less than there are labels; with two classes a factor of up to two is that. The bars: 20 times
-for a small MLP, 2 times for EfficientNet-Lite0 at 64 px and for MiniLM at 32 tokens. Both sides run by turns, and the
-quickest round of each is compared: what else runs on the machine only ever adds.
+batches and goes back once less than there are labels; with two classes a factor of up to two is that. The bars: 20
+times for a small MLP, 2 times for EfficientNet-Lite0 at 64 px and for MiniLM at 32 tokens. Both sides run by turns, and
+the quickest round of each is compared: what else runs on the machine only ever adds.
 
     python benchmarks/fisher.py
 """

@@ -149,7 +149,7 @@ def test_batched_is_the_square_of_the_mean_and_too_small_by_the_batch_size():
 
 
 def test_sampled_comes_to_exact_within_its_standard_error():
-    """The same input many times: then the labels are all that is random, and distances in errors are standard normal."""
+    """One input many times: the labels are all that is random, and distances in errors are standard normal."""
     model, x = softmax_regression()
     exact = fisher_diagonal(model, x[:1])["weight"]
     distances = []
