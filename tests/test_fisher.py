@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tlcourse import per_sample
 from tlcourse.backbones import Backbone, Model, attach_head
 from tlcourse.fisher import fisher_diagonal, fisher_with_error
 from tlcourse.plans import apply_plan
@@ -293,8 +294,9 @@ def test_backward_passes_are_fewer_than_labels(monkeypatch):
     assert len(passes) - one == one + 3  # two batches for one: three passes for four labels
 
 
-def test_texts_of_several_lengths(minilm, lines):
-    """The encoder cut to two layers."""
+def test_texts_of_several_lengths(minilm, lines, monkeypatch):
+    """The encoder cut to two layers; there is a rule for everything in it."""
+    monkeypatch.delattr(per_sample, "_by_samples")
     stages = {name: minilm.stages[name] for name in ("embeddings", "layer1", "layer2", "pool")}
     cut = Backbone("cut", stages, feature_dim=384, preprocessing=minilm.preprocessing, pretrained=True)
     model = Model(copy.deepcopy(cut))
@@ -306,6 +308,19 @@ def test_texts_of_several_lengths(minilm, lines):
     used = inputs.values[inputs.mask].unique()
     rows = found["backbone.stages.embeddings.embeddings.word_embeddings.weight"].sum(1).nonzero().flatten()
     assert rows.tolist() == used.tolist()
+
+
+def test_a_published_convolutional_network(lite0, monkeypatch):
+    """Three stages of it, with padding in the convolutions and activations in the norms: rules for everything."""
+    monkeypatch.delattr(per_sample, "_by_samples")
+    stages = {name: lite0.stages[name] for name in ("stem", "block1", "block2")}
+    stages["neck"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = Model(
+        copy.deepcopy(Backbone("cut", stages, feature_dim=24, preprocessing=lite0.preprocessing, pretrained=True))
+    )
+    model.add_head("two", 2)
+    inputs = torch.randint(256, (5, 1, 20, 20), dtype=torch.uint8)
+    same(fisher_diagonal(model, inputs, batch_size=3), by_definition(model, inputs, moving(model)))
 
 
 @pytest.mark.parametrize(("options", "words"), REFUSED)

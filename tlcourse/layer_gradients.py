@@ -15,8 +15,8 @@ from torch import Tensor
 
 __all__ = ["Call", "Use", "read_call", "sample_gradients", "square_sums"]
 
-# How many values of samples (of a layer's input, its output or its gradient) are worked on at once where only the sum of
-# squares is wanted. On a CPU they should stay in its caches; a card wants as much work at a time as it can get.
+# How many values (of a layer's inputs, outputs or gradients) are worked on at once where only the sum of squares is
+# wanted. On a CPU they should stay in its caches; a card wants as much work at a time as it can get.
 BLOCK = {"cpu": 2**18}
 LARGE_BLOCK = 2**26
 

@@ -101,7 +101,7 @@ def squared_gradients(
                 logits = network(*batch)
             passes = cotangents(logits.detach(), total.count)
             uses = _known_uses(logits, recorder.calls, parameters, len(batch[0]))
-            direct = {name: found for name, found in uses.items() if name in trusted}
+            direct = {name: found for name, found in uses.items() if found is not None and name in trusted}
             others = [name for name, found in uses.items() if name not in direct]
             if others:
                 passes = list(passes)
