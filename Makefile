@@ -50,8 +50,9 @@ lessons: setup ## execute all lessons headless, with a time a lesson (LESSON=03 
 stability: setup ## record the verdicts on one thread and without vector instructions (LESSON=03 for one)
 	$(PY) -m tools.lessons --record-stability $(LESSON)
 
-bench: setup ## the benchmarks: the cache's speed, the loop's overhead (run them on an idle machine)
+bench: setup ## the benchmarks: the cache, the Fisher information, the loop's overhead (run them on an idle machine)
 	$(PY) benchmarks/cache.py
+	$(PY) benchmarks/fisher.py
 	$(PY) benchmarks/loop.py
 
 experiments: setup ## make the kept results; resumes, and may take hours (NAME=... for one)

@@ -38,7 +38,7 @@ LAYERS = [  # what makes a layer, its input for 5 samples
     (lambda: used_norm(nn.BatchNorm2d(4)), (5, 4, 3, 2)),
     (lambda: nn.Embedding(7, 3), TOKENS),
     (lambda: nn.Embedding(7, 3, padding_idx=0), TOKENS),
-    (lambda: nn.Embedding(7, 3, padding_idx=-2), TOKENS),
+    (lambda: Lookup(), TOKENS),
     (lambda: nn.Embedding(7, 3), TOKENS[:, 0]),
 ]
 UNKNOWN = [  # what must not go by the rules
@@ -51,6 +51,17 @@ UNKNOWN = [  # what must not go by the rules
     (lambda: nn.Embedding(7, 3, scale_grad_by_freq=True), TOKENS),
     (lambda: nn.ConvTranspose2d(4, 6, 3), (5, 4, 7, 6)),
 ]
+
+
+class Lookup(nn.Module):
+    """An embedding whose padding is counted from the end, which nn.Embedding itself turns around."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(7, 3))
+
+    def forward(self, tokens):
+        return F.embedding(tokens, self.weight, padding_idx=-2)
 
 
 def used_norm(layer):

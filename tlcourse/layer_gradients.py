@@ -15,8 +15,8 @@ from torch import Tensor
 
 __all__ = ["Call", "Use", "read_call", "sample_gradients", "square_sums"]
 
-# Elements of the gradients that are made at once where only the sum of their squares is wanted. On a CPU they should
-# stay in its second cache; a card wants as much work at a time as it can get.
+# How many values (of a layer's inputs, outputs or gradients) are worked on at once where only the sum of squares is
+# wanted. On a CPU they should stay in its caches; a card wants as much work at a time as it can get.
 BLOCK = {"cpu": 2**18}
 LARGE_BLOCK = 2**26
 
@@ -128,7 +128,8 @@ def square_sums(uses: Sequence[Use]) -> Tensor:
         found = rule.squares(first.call, _wide(first.call.x), _wide(first.gradient))
         if found is not None:
             return found
-    each = first.call.parameters[first.role].numel()
+    values = (first.call.parameters[first.role], first.call.x[0], first.gradient[0])
+    each = max(value.numel() for value in values)
     rows = max(1, BLOCK.get(first.gradient.device.type, LARGE_BLOCK) // each)
     total = 0
     for start in range(0, n, rows):

@@ -6,8 +6,8 @@ What has no rule goes through ``torch.func`` instead. Which is which is found ou
 
 - The calls of functions that have a rule are recorded while a batch runs. The graph that autograd built tells how often
   each parameter is used: a parameter goes by the rules where every one of its uses is a recorded call.
-- Before the first batch, three samples run, and NaN flows back from one of them at a time. Wherever it shows in the row
-  of another sample, the first axis of that call is not the samples, and its parameters do not go by the rules.
+- Before the first batch, two samples run, and NaN flows back from one and then the other. Wherever it shows in the row
+  of the wrong sample, the first axis of that call is not the samples, and its parameters do not go by the rules.
 """
 
 from collections import Counter, defaultdict
@@ -101,7 +101,7 @@ def squared_gradients(
                 logits = network(*batch)
             passes = cotangents(logits.detach(), total.count)
             uses = _known_uses(logits, recorder.calls, parameters, len(batch[0]))
-            direct = {name: found for name, found in uses.items() if name in trusted}
+            direct = {name: found for name, found in uses.items() if found is not None and name in trusted}
             others = [name for name, found in uses.items() if name not in direct]
             if others:
                 passes = list(passes)
@@ -224,12 +224,12 @@ def _flowing_back(logits: Tensor, places: Sequence[GradientEdge], cotangent: Ten
 
 def _probe(network: nn.Module, parameters: Mapping[str, Tensor], batch: Batch) -> tuple[set[str], bool]:
     """Names of the parameters whose calls keep samples apart along the first axis, and whether calls may be spread."""
-    rows = torch.arange(3, device=batch[0].device) % len(batch[0])
+    rows = torch.arange(2, device=batch[0].device) % len(batch[0])
     batch = tuple(part[rows] for part in batch)
     with torch.no_grad():
         expected = network(*batch)
     for spread in (True, False):
-        recorder = _Recorder(parameters, 3, spread)
+        recorder = _Recorder(parameters, 2, spread)
         try:
             with recorder:
                 logits = network(*batch)
@@ -239,15 +239,14 @@ def _probe(network: nn.Module, parameters: Mapping[str, Tensor], batch: Batch) -
             continue
         if logits.shape == expected.shape and torch.allclose(logits, expected, rtol=1e-4, atol=1e-5):
             break
-    uses = _known_uses(logits, recorder.calls, parameters, 3)
+    uses = _known_uses(logits, recorder.calls, parameters, 2)
     apart = {edge: True for _, edge in recorder.calls}
-    for row in range(3):
+    for row in range(2):
         cotangent = torch.zeros_like(logits)
         cotangent[row] = torch.nan
         for edge, gradient in zip(apart, _flowing_back(logits, list(apart), cotangent, True), strict=True):
             if gradient is not None:
-                others = torch.cat([gradient[:row], gradient[row + 1 :]])
-                apart[edge] = apart[edge] and not others.any()  # NaN counts as true
+                apart[edge] = apart[edge] and len(gradient) == 2 and not gradient[1 - row].any()  # NaN counts as true
     trusted = {name for name, found in uses.items() if found is not None and all(apart[edge] for _, _, edge in found)}
     return trusted, spread
 
