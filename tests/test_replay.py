@@ -14,7 +14,7 @@ from tlcourse.penalties import consolidate, ewc, l2_sp, without_decay
 from tlcourse.plans import apply_plan
 from tlcourse.replay import BalancedReservoir, Reservoir, rehearse
 from tlcourse.runtime import seeded
-from tlcourse.strategies import feature_extraction, full_fine_tune, last_stages
+from tlcourse.strategies import feature_extraction, full_fine_tune, gradual_unfreezing, last_stages
 from tlcourse.text_stages import text_stages
 from tlcourse.training import train
 
@@ -422,3 +422,20 @@ def test_nothing_moves_and_replay_still_trains_the_heads(tiny_backbone, tiny_tas
     penalties = (rehearse(buffer),)
     train(model, tiny_task, feature_extraction(model), epochs=1, penalties=penalties, device="cpu", progress=False)
     assert not torch.equal(model.heads["old"].weight, before)
+
+
+def test_the_prefix_follows_a_schedule_that_opens_stages(pair):
+    """The state enters one stage earlier in each phase; what is kept of the buffer, and the teacher, follow."""
+    backbone, task = pair
+    losses = {}
+    for cache in (True, False):
+        model, buffer = attach_head(backbone, task), Reservoir(6, seed=0)
+        buffer.add(task.val, head=task.name)
+        penalties = (rehearse(buffer), distill(model, strength=1.0))
+        schedule = gradual_unfreezing(model, lr=1e-3)
+        history = train(model, task, schedule, cache=cache, penalties=penalties, device="cpu", progress=False)
+        losses[cache] = history.train_loss
+    assert len(losses[True]) == len(schedule) > 3
+    assert losses[True] == pytest.approx(
+        losses[False], abs=TOLERANCES["texts" if task.preprocessing_name else "images"]
+    )
