@@ -285,14 +285,14 @@ def test_the_frozen_prefix_is_computed_once_for_the_buffer(pair):
     model.train()
     buffer, names = Reservoir(6, seed=0), list(backbone.stages)
     buffer.add(task.train, head=task.name)
-    penalty = rehearse(buffer)
+    penalty, drawn = rehearse(buffer, ratio=0.5), len(task.val) // 2
     depth = next(number for number, name in enumerate(names) if name not in model.frozen_stages)
     state = model.backbone.run(model.backbone.preprocessing(task.val.inputs), stop=depth)
     logits = model.run(state, start=depth)
     first, moving = counted(model, names[0]), counted(model, names[depth])
     penalty(model, state, logits)
     steps = len(moving)
-    assert sum(first) == 1 + 6, "one to see what it takes, then all"
+    assert first == [1] + [drawn] * (6 // drawn), "one to see what it takes, then all in batches as they are drawn"
     penalty(model, state, logits)
     assert sum(first) == 7
     assert len(moving) == 2 * steps
@@ -306,7 +306,7 @@ def test_the_frozen_prefix_is_computed_once_for_the_buffer(pair):
     assert sum(first) == 21, "the buffer changed"
     raw = model.backbone.preprocessing(task.val.inputs)
     penalty(model, raw, logits)
-    assert first[-1] == len(task.val), "raw inputs enter at the first stage"
+    assert first[-1] == drawn, "raw inputs enter at the first stage"
 
 
 def test_one_pass_serves_all_heads(plain_backbone, tiny_task):
