@@ -14,7 +14,7 @@ from tlcourse.penalties import consolidate, ewc, l2_sp, without_decay
 from tlcourse.plans import apply_plan
 from tlcourse.replay import BalancedReservoir, Reservoir, rehearse
 from tlcourse.runtime import seeded
-from tlcourse.strategies import feature_extraction, full_fine_tune, last_stages
+from tlcourse.strategies import feature_extraction, full_fine_tune, gradual_unfreezing, last_stages
 from tlcourse.text_stages import text_stages
 from tlcourse.training import train
 
@@ -285,14 +285,14 @@ def test_the_frozen_prefix_is_computed_once_for_the_buffer(pair):
     model.train()
     buffer, names = Reservoir(6, seed=0), list(backbone.stages)
     buffer.add(task.train, head=task.name)
-    penalty = rehearse(buffer)
+    penalty, drawn = rehearse(buffer, ratio=0.5), len(task.val) // 2
     depth = next(number for number, name in enumerate(names) if name not in model.frozen_stages)
     state = model.backbone.run(model.backbone.preprocessing(task.val.inputs), stop=depth)
     logits = model.run(state, start=depth)
     first, moving = counted(model, names[0]), counted(model, names[depth])
     penalty(model, state, logits)
     steps = len(moving)
-    assert sum(first) == 1 + 6, "one to see what it takes, then all"
+    assert first == [1] + [drawn] * (6 // drawn), "one to see what it takes, then all in batches as they are drawn"
     penalty(model, state, logits)
     assert sum(first) == 7
     assert len(moving) == 2 * steps
@@ -306,7 +306,7 @@ def test_the_frozen_prefix_is_computed_once_for_the_buffer(pair):
     assert sum(first) == 21, "the buffer changed"
     raw = model.backbone.preprocessing(task.val.inputs)
     penalty(model, raw, logits)
-    assert first[-1] == len(task.val), "raw inputs enter at the first stage"
+    assert first[-1] == drawn, "raw inputs enter at the first stage"
 
 
 def test_one_pass_serves_all_heads(plain_backbone, tiny_task):
@@ -422,3 +422,20 @@ def test_nothing_moves_and_replay_still_trains_the_heads(tiny_backbone, tiny_tas
     penalties = (rehearse(buffer),)
     train(model, tiny_task, feature_extraction(model), epochs=1, penalties=penalties, device="cpu", progress=False)
     assert not torch.equal(model.heads["old"].weight, before)
+
+
+def test_the_prefix_follows_a_schedule_that_opens_stages(pair):
+    """The state enters one stage earlier in each phase; what is kept of the buffer, and the teacher, follow."""
+    backbone, task = pair
+    losses = {}
+    for cache in (True, False):
+        model, buffer = attach_head(backbone, task), Reservoir(6, seed=0)
+        buffer.add(task.val, head=task.name)
+        penalties = (rehearse(buffer), distill(model, strength=1.0))
+        schedule = gradual_unfreezing(model, lr=1e-3)
+        history = train(model, task, schedule, cache=cache, penalties=penalties, device="cpu", progress=False)
+        losses[cache] = history.train_loss
+    assert len(losses[True]) == len(schedule) > 3
+    assert losses[True] == pytest.approx(
+        losses[False], abs=TOLERANCES["texts" if task.preprocessing_name else "images"]
+    )
