@@ -160,6 +160,26 @@ def test_labels_are_left_out_only_where_there_is_no_room():
     assert 1 <= len(left) < 9
 
 
+def test_labels_keep_off_what_is_drawn_where_there_is_room():
+    def covered(points, **more):
+        """Places, in pixels, of all points, of the joining line and of the dotted one that lie under a label."""
+        ax = drawn("replay", "buffer 1", points=points, less={}, **more).axes[0]
+        drawn_there = [ax.transData.transform(line.get_xydata()) for line in ax.lines if line.get_marker() != "None"]
+        drawn_there += [np.linspace(*ends, 99) for line in drawn_there for ends in zip(line, line[1:], strict=False)]
+        if more:
+            x = ax.transData.transform((more["start"].mean, 0))[0]
+            drawn_there.append(np.array([(x, y) for y in np.arange(ax.bbox.y0, ax.bbox.y1)]))
+        return [
+            at for text in ax.texts for line in drawn_there for at in line if text.get_window_extent().contains(*at)
+        ]
+
+    steps = {f"buffer {i}": point(old, new) for i, (old, new) in enumerate([(0.6, 0.70), (0.75, 0.71), (0.9, 0.65)])}
+    around = {f"at {i}": point(0.775 + 0.01 * (i % 3), 0.713 + 0.001 * (i % 3)) for i in range(3)}
+    assert not covered({"replay": steps})
+    assert not covered({"replay": steps, "L2-SP": around})
+    assert not covered({"replay": steps}, start=scores(0.77))
+
+
 def test_every_remedy_has_a_look_of_its_own():
     given = remedy_looks((PLAIN, *TEN))
     assert list(given) == [PLAIN, *TEN]

@@ -6,6 +6,7 @@ whatever is chosen, so that two pictures can be compared.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -245,6 +246,8 @@ def _write_settings(
     taken = [Bbox([(low[0], y - 4), (high[0], y + 4)]), Bbox([(x - 4, low[1]), (x + 4, high[1])])]
     taken += [Bbox([(x - 11, y - 11), (x + 11, y + 11)]), *(Bbox([at - 5, at + 5]) for at in marks[chosen[0]])]
     faint = [Bbox([at - 4, at + 4]) for remedy, of_it in marks.items() if remedy != chosen[0] for at in of_it]
+    for one, next_one in pairwise(marks[chosen[0]]):  # the line that joins the settings
+        faint += [Bbox([at - 2, at + 2]) for at in np.linspace(one, next_one, 40)[1:-1]]
     if start is not None:
         line = ax.transData.transform((start.mean, 0))[0]
         faint.append(Bbox([(line - 2, ax.bbox.y0), (line + 2, ax.bbox.y1)]))
