@@ -16,19 +16,19 @@ from tlcourse.strategies import full_fine_tune
 
 __all__ = ["BUFFER", "DIGIT_EPOCHS", "DIGIT_LABELS", "STRENGTH", "digit_plan", "five_tasks", "run_digits"]
 
-DIGIT_LABELS, DIGIT_EPOCHS, DIGIT_LR = 1000, 5, 1e-3
+DIGIT_LABELS, DIGIT_EPOCHS, DIGIT_LR = 2000, 5, 1e-2
 STRENGTH = 1e4  # of EWC, where nothing else is said
-BUFFER = 100  # samples, a tenth of what there is
+BUFFER = 100  # samples of 2,000
 
 
 def five_tasks(seed: int) -> tuple[Task, ...]:
-    """The ten digits as five tasks of two, in an order that the seed draws; 1,000 labels in all."""
+    """The ten digits as five tasks of two, in an order that the seed draws; 2,000 labels in all."""
     digits = load_task("digits", labels=DIGIT_LABELS, seed=seed)
     return tasks_in_turn(digits, np.random.default_rng(seed).permutation(10).reshape(5, 2).tolist())
 
 
 def digit_plan(model: Model) -> Plan:
-    """Every stage at 1e-3, without weight decay, which would move what the penalty holds."""
+    """Every stage at 1e-2, without weight decay, which would move what the penalty holds."""
     return full_fine_tune(model, lr=DIGIT_LR, decay=0.0)
 
 
