@@ -83,7 +83,8 @@ class_incremental = widgets.predict(
 # ## Which weights matter: on paper
 #
 # A model gives probabilities $p_\theta(y \mid x)$. Move one weight a little. If the answers do not change, the task
-# does not mind. How much they change, averaged over inputs *and over the model's own answers*, is the Fisher information:
+# does not mind. How much they change, averaged over inputs *and over the model's own answers*, is the Fisher
+# information:
 #
 # $$F_i = \mathbb{E}_x\, \mathbb{E}_{y \sim p_\theta(y \mid x)}
 # \left[\left(\frac{\partial \log p_\theta(y \mid x)}{\partial \theta_i}\right)^2\right].$$
