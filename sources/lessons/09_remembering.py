@@ -176,8 +176,8 @@ for ax, (title, remedies) in zip(axes, sides.items(), strict=True):
 plots.show(
     figure,
     alt="Accuracy on the digits against AUC on the cells afterwards, one point with intervals both ways for each "
-    "remedy at the value that validation chose: terms of the loss on the left, plans and options on the right; a dotted "
-    "line marks the cells before the digits.",
+    "remedy at the value that validation chose: terms of the loss on the left, plans and options on the right; a "
+    "dotted line marks the cells before the digits.",
     colours=128,
 )
 
