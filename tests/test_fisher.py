@@ -251,6 +251,22 @@ def test_positions_are_summed_before_the_square():
     same(fisher_diagonal(model, x), by_definition(model, x, moving(model)))
 
 
+def test_positions_that_cannot_be_spread_over_the_samples():
+    """With a copy a sample, the sum over the first axis would count each of them, and the logits be others."""
+
+    class Summed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.positions, self.head = nn.Embedding(5, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.head(x.unsqueeze(1) * self.positions(torch.arange(5).unsqueeze(0)).sum(0)).tanh().sum(1)
+
+    torch.manual_seed(0)
+    model, x = Summed(), draw(7, 6)
+    same(fisher_diagonal(model, x, batch_size=4), by_definition(model, x, moving(model)))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_it_is_float32_at_least(dtype):
     torch.manual_seed(0)
