@@ -230,6 +230,9 @@ def test_unknown_tasks_list_what_there_is():
 # Running ----------------------------------------------------------------------------------------------------------
 
 
+SPIN = "while time.process_time() - began < 0.5:\n    pass\n"
+
+
 def never(x):
     while True:
         x = x + 1
@@ -274,6 +277,29 @@ def test_troubles(answer, kind, said, capsys):
     assert caught.value.kind == kind
     assert said in str(caught.value)
     assert capsys.readouterr().out == ""
+
+
+def test_an_import_is_not_cut_off(tmp_path, monkeypatch):
+    (tmp_path / "takes_long.py").write_text("import time\nbegan = time.process_time()\n" + SPIN + "value = 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def importing(x):
+        import takes_long
+
+        return takes_long.value * x
+
+    run_once(dataclasses.replace(TASK, seconds=0.1), importing, {"x": np.ones(3)})
+
+
+def test_whoever_only_waits_is_stopped_too(monkeypatch):
+    monkeypatch.setattr("tlcourse.checks.running.PATIENCE", 1)
+
+    def waiting(x):
+        while True:
+            time.sleep(0.01)
+
+    with pytest.raises(Trouble, match="was stopped after 0.2 seconds"):
+        run_once(dataclasses.replace(TASK, seconds=0.2), waiting, {"x": np.ones(3)})
 
 
 def test_a_quick_answer_is_not_stopped_later():

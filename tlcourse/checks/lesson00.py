@@ -11,7 +11,7 @@ from tlcourse.checks.spec import AnswerError, Aspect, Exercise, Inputs, Misconce
 
 __all__ = ["EXERCISES", "INTERVAL", "SEEDS_NEEDED", "VERDICT"]
 
-# 00.1: the interval of a paired difference ----------------------------------------------------------------------------
+# 00.1: the interval of a paired difference ------------------------------------------------------------
 
 
 def _draw_interval(rng: np.random.Generator) -> Inputs:
@@ -123,7 +123,7 @@ INTERVAL = Exercise(
     ),
 )
 
-# 00.2: from an interval to a verdict ----------------------------------------------------------------------------------
+# 00.2: from an interval to a verdict ------------------------------------------------------------
 
 
 def _draw_verdict(rng: np.random.Generator) -> Inputs:
@@ -214,7 +214,7 @@ VERDICT = Exercise(
     draws=60,
 )
 
-# 00.3: how many seeds -------------------------------------------------------------------------------------------------
+# 00.3: how many seeds ------------------------------------------------------------
 
 
 def _draw_seeds(rng: np.random.Generator) -> Inputs:

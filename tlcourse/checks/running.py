@@ -11,6 +11,7 @@ import io
 import linecache
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from tlcourse.checks.judging import Run, brief, mismatch
 from tlcourse.checks.spec import AnswerError, Exercise, Inputs
 
 __all__ = ["Trouble", "draws", "run_once"]
+
+TICK = 0.05  # seconds between two looks at the time
+PATIENCE = 6  # how much longer an answer may take by the clock, where the machine is busy or it sleeps
 
 
 @dataclass(eq=False)
@@ -91,25 +95,42 @@ def _one_thread() -> Iterator[None]:
 def _within(seconds: float) -> Iterator[None]:
     """Raise `_TooSlow` in this thread when the time is over; a call into C is interrupted when it returns.
 
-    An alarm signal would do so on POSIX and in the main thread alone.
+    What counts is the processor's time, which a busy machine does not lengthen, and for whoever only waits a multiple
+    of it by the clock. Imports do not count and are never cut off: a half-loaded module would stay broken.
     """
-    thread, lock, running = threading.get_ident(), threading.Lock(), True
+    thread, lock, done, running = threading.get_ident(), threading.Lock(), threading.Event(), True
 
-    def stop() -> None:
-        with lock:
-            if running:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_TooSlow))
+    def watch() -> None:
+        used, clock, processor = 0.0, time.monotonic(), time.process_time()
+        while not done.wait(TICK):
+            spent = max(time.process_time() - processor, (time.monotonic() - clock) / PATIENCE)
+            clock, processor = time.monotonic(), time.process_time()
+            importing = _is_importing(thread)
+            used += 0.0 if importing else spent
+            if used > seconds and not importing:
+                with lock:
+                    if running:
+                        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_TooSlow))
+                return
 
-    timer = threading.Timer(seconds, stop)
-    timer.daemon = True
-    timer.start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
     finally:
-        timer.cancel()
+        done.set()
         with lock:
             running = False
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)  # one that is still under way
+
+
+def _is_importing(thread: int) -> bool:
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _said(error: Exception, answer: Any, exercise: Exercise, printed: str) -> str:
