@@ -1,0 +1,155 @@
+"""What of the course goes into the jail: the library and the probes, and nothing that knows a right answer.
+
+A lesson's checks hold, side by side, the probe that runs an answer and the oracle that knows what is right. Where a
+learner's code runs, only the first may be: `cut_out` takes a function and what it reaches by name out of a module's source.
+"""
+
+import ast
+import builtins
+import inspect
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+__all__ = ["copy_library", "cut_out", "imported_modules"]
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# The parts of the library that know answers, or that a learner's code has no use for.
+LEFT_OUT = ("__pycache__", "_results", "experiments", "checks", "grading")
+INSIDE = ("__init__.py", "channel.py", "confine.py", "worker.py")
+SELF_CHECKS = '''"""Inside of the jail a self-check does nothing: nobody is there to read it."""
+
+
+def check(*arguments, **options):
+    return None
+
+
+hint = progress = check
+'''
+
+
+def copy_library(folder: Path) -> Path:
+    """Copy the library as the jail may see it.
+
+    Parameters
+    ----------
+    folder
+        Must not hold a ``tlcourse`` yet.
+
+    Returns
+    -------
+    The folder that goes on the path of the jail's Python.
+    """
+    copied = folder / "tlcourse"
+    shutil.copytree(PACKAGE, copied, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    (copied / "grading").mkdir()
+    for name in INSIDE:
+        shutil.copyfile(PACKAGE / "grading" / name, copied / "grading" / name)
+    (copied / "checks").mkdir()
+    (copied / "checks" / "__init__.py").write_text(SELF_CHECKS, encoding="utf-8")
+    specification = PACKAGE / "checks" / "spec.py"
+    if specification.exists():
+        shutil.copyfile(specification, copied / "checks" / "spec.py")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # the jail's user is another one
+    return folder
+
+
+def cut_out(module: ModuleType, names: Iterable[str], *, never: Sequence[str] = ()) -> str:
+    """The source of these functions of a module, and of what they reach by name: imports, constants, other functions.
+
+    Parameters
+    ----------
+    module
+        An imported module whose source is at hand.
+    names
+        Top-level names, the probes'.
+    never
+        Top-level names that must not be reached, the oracles'.
+
+    Raises
+    ------
+    ValueError
+        If a name is not defined at the top level, or one of ``never`` is reached.
+
+    Examples
+    --------
+    >>> import tlcourse.grading.courseware as here
+    >>> "def copy_library" in cut_out(here, ["imported_modules"])
+    False
+    """
+    tree = ast.parse(inspect.getsource(module))
+    defining: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for name in _defined(statement):
+            defining.setdefault(name, []).append(statement)
+    wanted, reached = list(names), set()
+    for name in wanted:
+        if name not in defining:
+            raise ValueError(f"{module.__name__} does not define {name!r} at its top level, where a probe must be")
+    while wanted:
+        name = wanted.pop()
+        if name in reached or name not in defining:
+            continue
+        reached.add(name)
+        for statement in defining[name]:
+            wanted += _named(statement)
+    known = reached.intersection(never)
+    if known:
+        raise ValueError(f"a probe of {module.__name__} reaches {', '.join(sorted(known))}, which knows the answer")
+    kept = [s for s in tree.body if reached.intersection(_defined(s)) and not _is_docstring(s)]
+    return "\n\n".join(ast.unparse(_only(statement, reached)) for statement in kept) + "\n"
+
+
+def imported_modules(sources: Iterable[str]) -> list[str]:
+    """The modules that sources import at any place, in order, for the starter to load ahead.
+
+    Examples
+    --------
+    >>> imported_modules(["import torch.nn as nn", "from tlcourse import plans"])
+    ['torch.nn', 'tlcourse']
+    """
+    found = {}
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                found |= dict.fromkeys(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level and node.module != "__future__":
+                found[node.module] = None
+    return list(found)
+
+
+def library_path() -> Path | None:
+    """Where the library is installed beside other packages, which the jail shows: it must be hidden there."""
+    return PACKAGE if PACKAGE.is_relative_to(sys.prefix) or PACKAGE.is_relative_to(sys.base_prefix) else None
+
+
+def _defined(statement: ast.stmt) -> set[str]:
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return {statement.name}
+    if isinstance(statement, (ast.Import, ast.ImportFrom)):
+        return {alias.asname or alias.name.partition(".")[0] for alias in statement.names}
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def _named(statement: ast.stmt) -> list[str]:
+    used = [node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    # Annotations in quotes name things too.
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+            used.append(node.value)
+    return [name for name in used if not hasattr(builtins, name)]
+
+
+def _only(statement: ast.stmt, reached: set[str]) -> ast.stmt:
+    """Of an import, the names that are reached."""
+    if isinstance(statement, ast.ImportFrom):
+        aliases = [alias for alias in statement.names if (alias.asname or alias.name) in reached]
+        return ast.ImportFrom(module=statement.module, names=aliases, level=statement.level)
+    return statement
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
