@@ -108,7 +108,7 @@ class Worker:
         """Whether jobs share the starter; known after the first start."""
         return self._nested
 
-    def run(self, job: dict, *, seconds: float) -> Outcome:
+    def run(self, job: dict, *, seconds: float, most: int) -> Outcome:
         """Run one job.
 
         Parameters
@@ -117,6 +117,8 @@ class Worker:
             See `worker.run_job`.
         seconds
             That may pass between two messages, before `Limits.patience` is added.
+        most
+            Messages that an honest job sends.
 
         Raises
         ------
@@ -128,7 +130,7 @@ class Worker:
         began = time.monotonic()
         message = channel.pack(job)
         try:
-            outcome = self._talk(JOB + SIZE.pack(len(message)) + message, seconds + self.limits.patience)
+            outcome = self._talk(JOB + SIZE.pack(len(message)) + message, seconds + self.limits.patience, most)
         except BaseException:
             self.close()
             raise
@@ -196,7 +198,7 @@ class Worker:
         self.starts += 1
         self.start_seconds = time.monotonic() - began
 
-    def _talk(self, message: bytes, seconds: float) -> Outcome:
+    def _talk(self, message: bytes, seconds: float, most: int) -> Outcome:
         """Send a job; collect what comes until the starter says that it is over, watching meanwhile."""
         process, reader, messages = self._process, channel.Reader(), []
         unsent, received, said = memoryview(message), 0, b""
@@ -244,6 +246,9 @@ class Worker:
                     if found:
                         messages += found
                         deadline = time.monotonic() + seconds
+                    if len(messages) > most:  # each of them would have won it time
+                        ending = "malformed"
+                        break
                 if over:
                     break
                 now = time.monotonic()

@@ -120,17 +120,19 @@ def run_job(job: dict, send: Any) -> None:
     Parameters
     ----------
     job
-        ``setup``: sources of the course's own cells; ``probes``: source of a module that has them; ``tasks``: a list of
-        dicts with ``id``, ``entry``, ``probe`` (its name), ``answer`` (the learner's source, or None) and ``inputs`` (one
+        ``setup``: sources of the course's own cells; ``probes``: module -> source of its probes; ``tasks``: a list of
+        dicts with ``id``, ``entry``, ``probe`` (module and name), ``answer`` (the learner's source, or None) and ``inputs`` (one
         dict a draw).
     send
         Takes plain data. First ``{"task", "begin"}``; then, for each draw, ``{"task", "draw", "value"}`` or ``"error"``.
     """
-    probes: dict[str, Any] = {"__name__": "probes"}
-    exec(compile(job["probes"], "probes", "exec"), probes)  # noqa: S102 - ours
+    probes = {}
+    for name, source in job["probes"].items():
+        probes[name] = {"__name__": name}
+        exec(compile(source, name, "exec"), probes[name])
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for source in job["setup"]:
-        exec(compile(source, "setup", "exec"), namespace)  # noqa: S102 - ours
+        exec(compile(source, "setup", "exec"), namespace)
     for task in job["tasks"]:
         _seed()
         printed = Tail()
@@ -142,7 +144,7 @@ def run_job(job: dict, send: Any) -> None:
                 try:
                     if failure is None:
                         given = copy.deepcopy(inputs)
-                        value = probes[task["probe"]](_answer(task, namespace), given)
+                        value = probes[task["probe"][0]][task["probe"][1]](_answer(task, namespace), given)
                         changed = [name for name in inputs if not channel.same(given.get(name), inputs[name])]
                         outcome = {"error": _overwrote(task, changed)} if changed else {"value": value}
                         send(report | outcome | {"printed": printed.text()})
@@ -186,7 +188,7 @@ def _define(task: dict, namespace: dict) -> dict | None:
     if task["answer"] is None:
         return {"kind": "missing", "message": "", "line": None}
     try:
-        exec(compile(task["answer"], _file(task["id"]), "exec"), namespace)  # noqa: S102 - the point, and why there is a jail
+        exec(compile(task["answer"], _file(task["id"]), "exec"), namespace)
     except BaseException as error:
         return describe(error, task["id"])
     return None
