@@ -8,6 +8,7 @@ import pytest
 
 from tools import build as tool
 from tools.build import BuildError, build, check, read_source, typed_numbers
+from tools.notebooks import SET_UP
 
 PYPROJECT = '[project]\nname = "tlcourse"\n[project.urls]\nRepository = "https://github.com/someone/course"\n'
 LESSON = """\
@@ -271,8 +272,10 @@ def test_widget_views_are_left_out_where_a_fallback_stands_beside(course):
 def test_command(course, monkeypatch, capsys):
     monkeypatch.setattr(tool, "check", lambda lessons: [f"stale {lessons}"])
     monkeypatch.setattr(tool, "build", lambda lessons, force: [])
+    monkeypatch.setattr(tool.exercises, "check", lambda lessons: [f"exercises {lessons}"])
+    monkeypatch.setattr(tool.exercises, "build", lambda lessons: [])
     assert tool.main(["--check", "03"]) == 1
-    assert capsys.readouterr().err == "stale ['03']\n"
+    assert capsys.readouterr().err == "stale ['03']\nexercises ['03']\n"
     assert tool.main([]) == 0
 
 
@@ -283,7 +286,7 @@ def test_set_up_cell_does_nothing_here_and_installs_on_colab(monkeypatch):
 
     calls = []
     monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
-    code = tool._SET_UP.format(address="https://github.com/someone/course")
+    code = SET_UP.format(address="https://github.com/someone/course")
     exec(code, {})
     assert calls == []
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))

@@ -1,9 +1,10 @@
-"""Make the notebooks from ``sources/lessons/*.py``, executing only what is stale.
+"""Make the notebooks from ``sources/``, executing only what is stale.
 
     python -m tools.build [--check] [--force] [LESSON ...]       # a LESSON is a number such as 03
 
 A notebook is stale when its source, a module of ``tlcourse`` that it reaches, or a kept result of an experiment that it
 reaches has changed. ``{{ expression }}`` in a markdown cell is evaluated in the live kernel after the code before it.
+The exercises are made along with them, see `tools.exercises`; they are never executed here.
 """
 
 import argparse
@@ -14,7 +15,6 @@ import os
 import re
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,8 +27,9 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from tlcourse.provenance import hash_of_reached, reached_modules, write_atomically
+from tools import exercises
+from tools.notebooks import ROOT, BuildError, framed_cells, notebook_of, number_of
 
-ROOT = Path(__file__).resolve().parents[1]
 FORMAT = 1  # raise it when what this file writes changes: every notebook is then stale
 MAXIMUM_BYTES = 900_000
 CELL_TIMEOUT = 1200  # seconds; a lesson has 4 minutes, a slow machine gets more
@@ -39,29 +40,14 @@ _NOT_PROSE = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|
 _LEVEL = re.compile(r"\b9[059] ?% (?=(t-|prediction |confidence |bootstrap )?interval)")
 _TYPED_NUMBER = re.compile(r"\d*\.\d\d+|\d+(\.\d+)? ?%|\d+(\.\d+)? (per cent|percent|percentage points?|points?)\b")
 
-_SET_UP = """\
-# Set-up. On your own machine this cell does nothing; on Colab it installs the course and its data.
-import sys
-
-if "google.colab" in sys.modules:
-    import subprocess
-
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "git+{address}"], check=True)
-    subprocess.run([sys.executable, "-m", "tlcourse", "fetch"], check=True)
-"""
-
-
-class BuildError(Exception):
-    """A lesson that cannot be built, and what to do."""
-
 
 def sources(root: Path, lessons: list[str] | None = None) -> list[Path]:
     """The lessons' files, in order; of the numbers named only."""
     there = sorted((root / "sources" / "lessons").glob("*.py"))
     for wanted in lessons or []:
-        if not any(_number(path) == wanted for path in there):
-            raise BuildError(f"no lesson {wanted!r}; there are {', '.join(map(_number, there)) or 'none'}")
-    return [path for path in there if not lessons or _number(path) in lessons]
+        if not any(number_of(path) == wanted for path in there):
+            raise BuildError(f"no lesson {wanted!r}; there are {', '.join(map(number_of, there)) or 'none'}")
+    return [path for path in there if not lessons or number_of(path) in lessons]
 
 
 def check(root: Path = ROOT, lessons: list[str] | None = None) -> list[str]:
@@ -69,7 +55,7 @@ def check(root: Path = ROOT, lessons: list[str] | None = None) -> list[str]:
     problems = []
     for source in sources(root, lessons):
         notebook = root / "notebooks" / f"{source.stem}.ipynb"
-        remedy = f"run: make build LESSON={_number(source)}"
+        remedy = f"run: make build LESSON={number_of(source)}"
         try:
             template = read_source(source, root)
         except BuildError as error:
@@ -94,7 +80,7 @@ def build(root: Path = ROOT, lessons: list[str] | None = None, *, force: bool = 
         notebook = root / "notebooks" / f"{source.stem}.ipynb"
         try:
             template = read_source(source, root)
-            if not force and not check(root, [_number(source)]):
+            if not force and not check(root, [number_of(source)]):
                 print(f"{source.stem}: fresh")
                 continue
             print(f"{source.stem}: executing", flush=True)
@@ -120,15 +106,7 @@ def build(root: Path = ROOT, lessons: list[str] | None = None, *, force: bool = 
 def read_source(source: Path, root: Path) -> NotebookNode:
     """The lesson as a notebook that has not been run: stable cell ids, badge, set-up cell, checked prose."""
     raw = jupytext.read(source, fmt="py:percent")
-    if not raw.cells or raw.cells[0].cell_type != "markdown" or not raw.cells[0].source.startswith("# "):
-        raise BuildError(f"{source.name}: the first cell must be markdown that starts with '# ' and the title")
-    address = repository(root)
-    title, _, rest = raw.cells[0].source.partition("\n")
-    raw.cells[0].source = f"{title}\n\n{_badge(address, source.stem)}\n{rest}".rstrip()
-    set_up = nbformat.v4.new_code_cell(_SET_UP.format(address=address).rstrip())
-    cells = [raw.cells[0], set_up, *raw.cells[1:]]
-    seen: dict[str, int] = {}
-    for cell in cells:
+    for cell in raw.cells:
         if cell.cell_type == "markdown" and "cited" not in cell.metadata.get("tags", []):
             typed = typed_numbers(cell.source)
             if typed:
@@ -138,14 +116,7 @@ def read_source(source: Path, root: Path) -> NotebookNode:
                 )
         tags = cell.metadata.get("tags")
         cell.metadata = NotebookNode({"tags": tags} if tags else {})
-        key = f"{cell.cell_type}\n{cell.source}"
-        seen[key] = seen.get(key, 0) + 1
-        cell.id = hashlib.sha256(f"{key}\n{seen[key]}".encode()).hexdigest()[:12]
-    metadata = {
-        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
-    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    return notebook_of(framed_cells(raw.cells, source, root, folder="notebooks"))
 
 
 def typed_numbers(markdown: str) -> list[str]:
@@ -174,15 +145,6 @@ def fingerprint(source: Path, template: NotebookNode, root: Path) -> str:
 
 def code_of(notebook: NotebookNode) -> str:
     return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-
-
-def repository(root: Path) -> str:
-    """The one address of the course, from pyproject.toml."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    try:
-        return project["urls"]["Repository"].rstrip("/")
-    except KeyError:
-        raise BuildError("pyproject.toml has no [project.urls] Repository: the Colab badge needs it") from None
 
 
 @contextmanager
@@ -250,12 +212,6 @@ def _value(client: NotebookClient, index: int, place: str, placeholder: re.Match
     return text
 
 
-def _badge(address: str, name: str) -> str:
-    place = address.removeprefix("https://github.com/")
-    picture = "https://colab.research.google.com/assets/colab-badge.svg"
-    return f"[![Open in Colab]({picture})](https://colab.research.google.com/github/{place}/blob/main/notebooks/{name}.ipynb)"
-
-
 def _content_hash(notebook: NotebookNode) -> str:
     """Of the cells as they stand, outputs included, so that an edit of a generated notebook shows."""
     cells = json.dumps(notebook.cells, sort_keys=True, ensure_ascii=True)
@@ -275,10 +231,6 @@ def _orphans(root: Path) -> list[Path]:
     return [path for path in sorted((root / "notebooks").glob("*.ipynb")) if path.stem not in names]
 
 
-def _number(source: Path) -> str:
-    return source.stem.partition("_")[0]
-
-
 def _first_line(cell: NotebookNode) -> str:
     return cell.source.strip().partition("\n")[0][:60]
 
@@ -291,9 +243,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.check:
-            problems = check(lessons=options.lessons)
+            problems = check(lessons=options.lessons) + exercises.check(lessons=options.lessons)
         else:
-            problems = build(lessons=options.lessons, force=options.force)
+            # The exercises first: they take seconds, the lessons minutes.
+            problems = exercises.build(lessons=options.lessons)
+            problems += build(lessons=options.lessons, force=options.force)
     except BuildError as error:
         problems = [str(error)]
     for problem in problems:

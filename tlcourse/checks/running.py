@@ -1,0 +1,116 @@
+"""Running an answer on drawn inputs: within a time budget, on copies, with its own line shown where it raises.
+
+This keeps a learner's slip from hanging or confusing the notebook. It is no jail: whoever grades answers of others uses
+`tlcourse.grading`.
+"""
+
+import contextlib
+import copy
+import ctypes
+import io
+import linecache
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tlcourse.checks.judging import Run, brief, mismatch
+from tlcourse.checks.spec import AnswerError, Exercise, Inputs
+
+__all__ = ["Trouble", "draws", "run_once"]
+
+
+@dataclass(eq=False)
+class Trouble(Exception):
+    """Why an answer gave nothing to compare: ``kind`` is "not started", "raised", "too slow", "unfit" or "mutated"."""
+
+    kind: str
+    text: str
+    inputs: Inputs
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class _TooSlow(BaseException):
+    """Not an Exception, so that a learner's ``except Exception`` lets it through."""
+
+
+def run_once(exercise: Exercise, answer: Any, inputs: Inputs) -> Run:
+    """Run an answer on one draw.
+
+    Raises
+    ------
+    Trouble
+        If it raises, takes too long, changes its inputs, or returns what nothing can be compared with.
+    """
+    given, printed = copy.deepcopy(inputs), io.StringIO()
+    try:
+        with _within(exercise.seconds), contextlib.redirect_stdout(printed):
+            outputs = exercise.probe(answer, given)
+    except NotImplementedError:
+        raise Trouble("not started", "not started yet", inputs) from None
+    except _TooSlow:
+        text = f"`{exercise.entry}` was stopped after {exercise.seconds:g} seconds: does a loop in it never end?"
+        raise Trouble("too slow", text, inputs) from None
+    except AnswerError as error:
+        raise Trouble("unfit", str(error), inputs) from None
+    except Exception as error:  # whatever the learner's code raises is theirs to read
+        raise Trouble("raised", _said(error, answer, exercise, printed.getvalue()), inputs) from None
+    for name, value in inputs.items():
+        if mismatch(given[name], value, tolerance=0.0) is not None:
+            text = (
+                f"`{exercise.entry}` overwrote its input `{name}`: it was {brief(value)} and is now "
+                f"{brief(given[name])}. Work on a copy; the caller still needs it."
+            )
+            raise Trouble("mutated", text, inputs)
+    return Run(inputs, outputs, exercise.oracle(copy.deepcopy(inputs)))
+
+
+@contextlib.contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raise `_TooSlow` in this thread when the time is over; a call into C is interrupted when it returns.
+
+    An alarm signal would do so on POSIX and in the main thread alone.
+    """
+    thread, lock, running = threading.get_ident(), threading.Lock(), True
+
+    def stop() -> None:
+        with lock:
+            if running:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_TooSlow))
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        with lock:
+            running = False
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)  # one that is still under way
+
+
+def _said(error: Exception, answer: Any, exercise: Exercise, printed: str) -> str:
+    """The exception with the line of the learner's own code at which it left."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    lines = [frame for frame in frames if frame.filename == own]
+    said = f"{type(error).__name__}: {error}".rstrip(": ")
+    if not lines:
+        return f"`{exercise.entry}` could not be used as the task asks: {said}"
+    line = lines[-1]
+    code = (line.line or linecache.getline(line.filename, line.lineno or 0)).strip()
+    text = f"your code raised {said}\n  in line {line.lineno} of its cell{f': {code}' if code else ''}"
+    if printed:
+        text += "\nbefore that it printed:\n" + "\n".join(f"  {row}" for row in printed.splitlines()[-5:])
+    return text
+
+
+def draws(exercise: Exercise, seed: int) -> list[Inputs]:
+    """The inputs of one check."""
+    return [exercise.draw(np.random.default_rng([seed, index])) for index in range(exercise.draws)]
