@@ -78,19 +78,19 @@ def mark(marker: Marker, submission: Submission, worker: Worker) -> dict:
         "problem": "",
         "notes": [],
     }
-    tasks = [exercise.id for exercise in marker.paper.exercises]
+    entries = {exercise.id: exercise.entry for exercise in marker.paper.exercises}
     try:
         content, ignored = submission.read()
         result["digest"] = hashlib.sha256(content).hexdigest()
         result["notes"] = [clean(note) for note in ignored]
-        answers = extract(read_notebook(content), tasks, stubs=marker.stubs)
+        answers = extract(read_notebook(content), entries, stubs=marker.stubs)
     except IntakeError as error:
         result["problem"] = clean(str(error))
-        answers = Answers(dict.fromkeys(tasks))
+        answers = Answers(dict.fromkeys(entries))
     arrived = _run(marker, answers.sources, worker) if any(answers.sources.values()) else {}
     scored = []
     for exercise in marker.paper.exercises:
-        missing = {n: {"error": {"kind": "missing"}} for n in range(exercise.draws)}
+        missing = {n: {"error": {"kind": "missing"}} for n in range(len(marker.paper.inputs[exercise.id]))}
         drawn = missing if answers.sources[exercise.id] is None else arrived[exercise.id]
         task = score_task(marker.paper, exercise, drawn, notes=answers.notes.get(exercise.id, ()))
         scored.append(task | {"curious": answers.curious.get(exercise.id, [])})
@@ -153,7 +153,7 @@ def grade_all(
             broken.append(error)
 
     with tempfile.TemporaryDirectory(prefix="tlcourse-course-") as folder:
-        view = make_view(Path(folder), marker.limits)
+        view = make_view(Path(folder), marker)
         imports = courseware.imported_modules([*marker.paper.setup, *marker.paper.probes.values()])
         count = min(jobs, waiting.qsize())
         workers += [
@@ -212,7 +212,7 @@ def check_reference(marker: Marker, reference: Mapping[str, str]) -> None:
         If it does not; the text names the tasks and what was wrong.
     """
     with tempfile.TemporaryDirectory(prefix="tlcourse-course-") as folder:
-        view = make_view(Path(folder), marker.limits)
+        view = make_view(Path(folder), marker)
         imports = courseware.imported_modules([*marker.paper.setup, *marker.paper.probes.values()])
         with Worker(marker.place, view, imports=imports, limits=marker.limits) as worker:
             arrived = _run(marker, dict(reference), worker)
@@ -222,18 +222,18 @@ def check_reference(marker: Marker, reference: Mapping[str, str]) -> None:
             raise UnsoundPaper(f"the solution of task {exercise.id} is not right here: {task['message']}")
 
 
-def make_view(folder: Path, limits: Limits) -> View:
+def make_view(folder: Path, marker: Marker) -> View:
     """Copy what the jail may see of the course, and hide where else it lies."""
     installed = courseware.library_path()
     hidden = [installed] if installed else []
     clone = courseware.PACKAGE.parent
     hidden += [clone / name for name in ("solutions", "exercises", "sources", "tests", ".git")]
     return View(
-        courseware.copy_library(folder),
+        courseware.copy_library(folder, probes=marker.paper.probes.values()),
         hidden=tuple(hidden),
-        scratch=limits.scratch,
-        memory=limits.memory,
-        processes=limits.processes,
+        scratch=marker.limits.scratch,
+        memory=marker.limits.memory,
+        processes=marker.limits.processes,
     )
 
 
@@ -241,7 +241,7 @@ def _run(marker: Marker, answers: dict[str, str | None], worker: Worker) -> dict
     """Run until every draw of every task has an outcome: where a task ends the program, the others get another run."""
     paper, answers = marker.paper, dict(answers)
     arrived: dict[str, dict[int, dict]] = {exercise.id: {} for exercise in paper.exercises}
-    draws = {exercise.id: exercise.draws for exercise in paper.exercises}
+    draws = {task: len(inputs) for task, inputs in paper.inputs.items()}
     asked = [task for task in draws if answers.get(task) is not None]
     while asked:
         job = paper.job(answers, asked=asked)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["copy_library", "cut_out", "imported_modules"]
+__all__ = ["PACKAGE", "copy_library", "cut_out", "imported_modules", "library_path"]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # The parts of the library that know answers, or that a learner's code has no use for.
@@ -30,13 +30,20 @@ hint = progress = check
 '''
 
 
-def copy_library(folder: Path) -> Path:
+def copy_library(folder: Path, *, probes: Iterable[str] = ()) -> Path:
     """Copy the library as the jail may see it.
 
     Parameters
     ----------
     folder
         Must not hold a ``tlcourse`` yet.
+    probes
+        Sources that run beside answers. What they import from ``tlcourse.checks`` comes along.
+
+    Raises
+    ------
+    ValueError
+        If they import from a lesson's checks, which know answers.
 
     Returns
     -------
@@ -49,9 +56,15 @@ def copy_library(folder: Path) -> Path:
         shutil.copyfile(PACKAGE / "grading" / name, copied / "grading" / name)
     (copied / "checks").mkdir()
     (copied / "checks" / "__init__.py").write_text(SELF_CHECKS, encoding="utf-8")
-    specification = PACKAGE / "checks" / "spec.py"
-    if specification.exists():
-        shutil.copyfile(specification, copied / "checks" / "spec.py")
+    wanted = [name for name in imported_modules(probes) if name.startswith("tlcourse.checks.")]
+    for name in wanted:
+        stem = name.removeprefix("tlcourse.checks.")
+        if stem.startswith("lesson"):
+            raise ValueError(f"a probe imports {name}, which knows answers: move what it needs to a module of its own")
+        shutil.copyfile(PACKAGE / "checks" / f"{stem}.py", copied / "checks" / f"{stem}.py")
+        source = (copied / "checks" / f"{stem}.py").read_text(encoding="utf-8")
+        new = [n for n in imported_modules([source]) if n.startswith("tlcourse.checks.") and n not in wanted]
+        wanted += new
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)  # the jail's user is another one
     return folder

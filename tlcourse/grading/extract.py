@@ -18,7 +18,10 @@ LONGEST = 200_000  # characters; intake cuts one beyond
 # Names that an answer hardly needs, and that somebody looking for expected values would use. They cost no point: a person
 # may want to look.
 CURIOUS = frozenset(
-    "_getframe f_back f_locals f_globals get_objects get_referrers ctypes __subclasses__ settrace setprofile".split()
+    [
+        *("_getframe", "f_back", "f_locals", "f_globals", "get_objects", "get_referrers", "get_referents"),
+        *("ctypes", "__subclasses__", "settrace", "setprofile"),
+    ]
 )
 
 
@@ -41,31 +44,40 @@ class Answers:
     curious: dict[str, list[str]] = field(default_factory=dict)
 
 
-def extract(cells: Sequence[Mapping], tasks: Sequence[str], *, stubs: Mapping[str, str] | None = None) -> Answers:
-    """Find the answer to each task.
+def extract(
+    cells: Sequence[Mapping], entries: Mapping[str, str], *, stubs: Mapping[str, str] | None = None
+) -> Answers:
+    r"""Find the answer to each task.
 
     Parameters
     ----------
     cells
         Of `intake.read_notebook`.
-    tasks
-        The assignment's task ids.
+    entries
+        Task id -> the name that its answer defines.
     stubs
         Task id -> what its cell held before anybody wrote into it; such a copy does not count as doubled.
 
     Examples
     --------
-    >>> cell = {"kind": "code", "source": "# task 03.1\\nx = 1", "metadata": {}}
-    >>> found = extract([cell], ["03.1", "03.2"])
+    >>> cell = {"kind": "code", "source": "# task 03.1\nx = 1", "metadata": {}}
+    >>> found = extract([cell], {"03.1": "x", "03.2": "y"})
     >>> found.sources["03.2"] is None, found.notes["03.1"]
-    (True, ['the cell had lost its metadata and was found by its mark'])
+    (True, ['its answer cell had lost its metadata and was found by its mark'])
     """
-    held: dict[str, list[tuple[str, list[str]]]] = {task: [] for task in tasks}
+    held: dict[str, list[tuple[str, list[str]]]] = {task: [] for task in entries}
+    loose = []
     for cell in cells:
         task, notes = _task_of(cell)
         if task in held:
             held[task].append((cell["source"], notes))
-    answers = Answers(dict.fromkeys(tasks))
+        elif task is None and cell["kind"] == "code" and not _tags(cell):
+            loose.append(cell["source"])
+    for task, entry in entries.items():
+        if not held[task]:
+            notes = [f"its answer cell had lost its metadata and was found by what it defines, {entry}"]
+            held[task] = [(source, notes) for source in loose if _defines(source, entry)]
+    answers = Answers(dict.fromkeys(entries))
     for task, copies in held.items():
         written = [copy for copy in copies if _bare(copy[0]) != _bare((stubs or {}).get(task, ""))]
         notes = []
@@ -86,17 +98,25 @@ def extract(cells: Sequence[Mapping], tasks: Sequence[str], *, stubs: Mapping[st
 
 
 def _task_of(cell: Mapping) -> tuple[str | None, list[str]]:
-    metadata = cell["metadata"]
-    tags = metadata.get("tags")
-    tags = tags if isinstance(tags, list) else []
-    task = metadata.get("task")
+    tags, task = _tags(cell), cell["metadata"].get("task")
     if isinstance(task, str) and "answer" in tags:
-        notes = [] if cell["kind"] == "code" else [f"its answer cell is no code cell but {cell['kind']}; it was read as code"]
-        return task, notes
-    marked = MARK.search(cell["source"][:2_000]) if cell["kind"] == "code" else None
-    if marked and not {"check", "task"}.intersection(tag for tag in tags if isinstance(tag, str)):
-        return marked[1], ["the cell had lost its metadata and was found by its mark"]
+        retyped = f"its answer cell is no code cell but {cell['kind']}; it was read as code"
+        return task, [] if cell["kind"] == "code" else [retyped]
+    marked = MARK.search(cell["source"][:2_000])
+    if marked and cell["kind"] == "code" and not {"check", "setup"} & tags:
+        return marked[1], ["its answer cell had lost its metadata and was found by its mark"]
     return None, []
+
+
+def _tags(cell: Mapping) -> set[str]:
+    tags = cell["metadata"].get("tags")
+    return {tag for tag in tags if isinstance(tag, str)} if isinstance(tags, list) else set()
+
+
+def _defines(source: str, name: str) -> bool:
+    """By its text, since it may be no Python at all."""
+    escaped = re.escape(name)
+    return bool(re.search(rf"^(async\s+def|def|class)\s+{escaped}\b|^{escaped}\s*(:[^=\n]+)?=[^=]", source, re.MULTILINE))
 
 
 def _runnable(source: str) -> tuple[str | None, list[str]]:

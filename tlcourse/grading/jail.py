@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Jail", "NoJail", "View", "candidates", "choose", "command"]
+__all__ = ["Jail", "NoJail", "View", "candidates", "choose", "command", "environment", "is_root", "outer", "why_not"]
 
 Kind = Literal["bubblewrap", "namespaces", "container", "none"]
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -128,13 +128,30 @@ def choose(*, trust: bool = False) -> Jail:
         If none works and ``trust`` is false.
     """
     tried = []
-    with tempfile.TemporaryDirectory(prefix="tlcourse-jail-") as folder:
-        for jail in candidates(trust):
-            reason = _why_not(jail, View(Path(folder)))
-            if reason is None:
-                return jail
-            tried.append(f"{jail.program or jail.kind}: {reason}")
+    for jail in candidates(trust):
+        reason = why_not(jail)
+        if reason is None:
+            return jail
+        tried.append(f"{jail.program or jail.kind}: {reason}")
     raise NoJail(f"no jail works on this machine ({'; '.join(tried) or 'none is installed'}). {HOW_TO_GET_ONE}")
+
+
+def why_not(jail: Jail) -> str | None:
+    """Try a jail: None where a Python of this environment ran in it; else the reason, on a line."""
+    if jail.kind == "container" and (problem := _prepare_image(jail.program)):
+        return problem
+    with tempfile.TemporaryDirectory(prefix="tlcourse-root-") as root, tempfile.TemporaryDirectory() as course:
+        python = ["-S", "-c", "print('in')"]
+        line = command(jail, View(Path(course)), python, root=Path(root), name=f"tlcourse-try-{os.getpid()}")
+        try:
+            ended = subprocess.run(
+                line, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL, env=outer()
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+    if ended.stdout.strip() == "in":
+        return None
+    return (ended.stderr.strip().splitlines() or [f"it ended with {ended.returncode}"])[-1]
 
 
 def command(jail: Jail, view: View, arguments: list[str], *, root: Path, name: str) -> list[str]:
@@ -244,23 +261,6 @@ def _container(jail: Jail, view: View, python: list[str], root: Path, name: str)
     return [*made, "--workdir", "/tmp", EMPTY_IMAGE, *python]
 
 
-def _why_not(jail: Jail, view: View) -> str | None:
-    """None where the jail ran a program; else the reason, on a line."""
-    if jail.kind == "container" and (problem := _prepare_image(jail.program)):
-        return problem
-    with tempfile.TemporaryDirectory(prefix="tlcourse-root-") as root:
-        line = command(jail, view, ["-S", "-c", "print('in')"], root=Path(root), name=f"tlcourse-try-{os.getpid()}")
-        try:
-            ended = subprocess.run(
-                line, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL, env=_outer()
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-    if ended.stdout.strip() == "in":
-        return None
-    return (ended.stderr.strip().splitlines() or [f"it ended with {ended.returncode}"])[-1]
-
-
 def _prepare_image(program: str) -> str | None:
     """Make the empty image, which needs no download."""
     here = subprocess.run([program, "image", "inspect", EMPTY_IMAGE], capture_output=True, check=False)
@@ -273,7 +273,7 @@ def _prepare_image(program: str) -> str | None:
     return (made.stderr.decode(errors="replace").strip().splitlines() or ["the image could not be made"])[-1]
 
 
-def _outer() -> dict[str, str]:
+def outer() -> dict[str, str]:
     """What the program that builds a jail inherits."""
     kept = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DOCKER_HOST", "CONTAINER_HOST")
     return {key: os.environ[key] for key in kept if key in os.environ} | {"LANG": "C.UTF-8"}

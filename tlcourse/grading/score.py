@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from tlcourse.grading import courseware
 __all__ = ["Paper", "clean", "prepare", "score_task"]
 
 LONGEST = 2_000
+HIDDEN_DRAWS = 4
 CONTROL = re.compile(r"[^\S\n\t ]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Marks that turn the direction of what follows: they could make a message read as another one.
 TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -82,13 +83,23 @@ class Paper:
         return float(sum(exercise.points for exercise in self.exercises))
 
 
-def prepare(exercises: Sequence[Exercise], *, setup: Sequence[str] = (), seed: int) -> Paper:
+def prepare(
+    exercises: Sequence[Exercise],
+    *,
+    seed: int,
+    setup: Sequence[str] = (),
+    hidden: Mapping[str, Callable[[np.random.Generator], dict]] | None = None,
+) -> Paper:
     """Draw the inputs and compute what right answers give.
 
     Parameters
     ----------
     seed
         Keep it from learners: who knows it knows the inputs.
+    setup
+        Sources of cells that run before the answers.
+    hidden
+        Task id -> a function that draws more inputs, such as those at the edges.
 
     Raises
     ------
@@ -97,10 +108,9 @@ def prepare(exercises: Sequence[Exercise], *, setup: Sequence[str] = (), seed: i
     """
     inputs, expected, by_module = {}, {}, {}
     for exercise in exercises:
-        rngs = [np.random.default_rng([seed, *exercise.id.encode(), draw]) for draw in range(exercise.draws)]
-        inputs[exercise.id] = [exercise.draw(rng) for rng in rngs]
-        again = [exercise.draw(np.random.default_rng([seed, *exercise.id.encode(), n])) for n in range(exercise.draws)]
-        expected[exercise.id] = [exercise.oracle(drawn) for drawn in again]
+        # Drawn twice: an oracle that changed its inputs would change the learners' as well.
+        inputs[exercise.id] = _draw(exercise, hidden, seed)
+        expected[exercise.id] = [exercise.oracle(drawn) for drawn in _draw(exercise, hidden, seed)]
         by_module.setdefault(exercise.probe.__module__, []).append(exercise)
     probes = {}
     for name, members in by_module.items():
@@ -168,6 +178,13 @@ def clean(text: str) -> str:
 
 
 UNFIT = {"kind": "unfit", "message": "what came back is not of the kind that this task asks for", "line": None}
+
+
+def _draw(exercise: Exercise, hidden: Mapping | None, seed: int) -> list[dict]:
+    draws = [exercise.draw] * exercise.draws
+    if exercise.id in (hidden or {}):
+        draws += [hidden[exercise.id]] * HIDDEN_DRAWS
+    return [draw(np.random.default_rng([seed, *exercise.id.encode(), n])) for n, draw in enumerate(draws)]
 
 
 def _usable(exercise: Exercise, value: Any, expected: Mapping) -> dict | None:

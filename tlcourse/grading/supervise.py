@@ -175,7 +175,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=jail.environment(str(self.view.course)) if unprotected else jail._outer(),
+            env=jail.environment(str(self.view.course)) if unprotected else jail.outer(),
             cwd=self._folder.name,
             start_new_session=True,
             bufsize=0,
