@@ -1,10 +1,11 @@
-"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments``. Lesson 00 shows them.
+"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | grade``. Lesson 00 shows them.
 
 Each command imports what it needs when it runs, so that `doctor` and `fetch` work where other things are missing.
 """
 
 import argparse
 import sys
+from pathlib import Path
 
 __all__ = ["main"]
 
@@ -55,6 +56,22 @@ def _parser() -> argparse.ArgumentParser:
     experiments.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
     experiments.add_argument("--list", action="store_true", help="only print their names")
     experiments.set_defaults(command=_experiments)
+
+    grade = commands.add_parser(
+        "grade", help="grade submissions of an assignment in a jail; needs a clone of the course"
+    )
+    grade.add_argument("submissions", nargs="?", type=Path, help="a notebook, a zip, or a folder: one entry a learner")
+    grade.add_argument("--assignment", metavar="NUMBER", help='"03", or "03c" for the clinic after it')
+    grade.add_argument("--out", type=Path, help="the results' folder; a batch that was cut off goes on there")
+    grade.add_argument("--jobs", type=int, metavar="N", help="how many at a time (default: the cores)")
+    grade.add_argument("--roster", type=Path, help="CSV with id, name, email, canvas_id, sis_id, section")
+    grade.add_argument("--seed", type=int, help="of the inputs (default: a new one a results' folder)")
+    grade.add_argument("--json", action="store_true", help="for programs")
+    grade.add_argument("--doctor", action="store_true", help="attack the jails that this machine has, and report")
+    grade.add_argument(
+        "--trust-submissions", action="store_true", help="grade without a jail where there is none; each result says so"
+    )
+    grade.set_defaults(command=_grade)
     return parser
 
 
@@ -94,6 +111,12 @@ def _experiments(options: argparse.Namespace) -> int:
     for name in options.names or by_name:
         make_results(by_name[name])
     return 0
+
+
+def _grade(options: argparse.Namespace) -> int:
+    from tlcourse.grading.command import run
+
+    return run(options)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ class Marker:
         Its id.
     paper
         See `score.prepare`.
-    stubs
-        Task id -> source of the untouched cell.
+    stubs, reference
+        Task id -> source of the untouched cell, and of the solution.
     place, limits
         The jail, and what a submission may take in it.
     """
@@ -54,6 +54,7 @@ class Marker:
     assignment: str
     paper: Paper
     stubs: Mapping[str, str]
+    reference: Mapping[str, str]
     place: Jail
     limits: Limits
 
@@ -95,7 +96,7 @@ def mark(marker: Marker, submission: Submission, worker: Worker) -> dict:
         task = score_task(marker.paper, exercise, drawn, notes=answers.notes.get(exercise.id, ()))
         scored.append(task | {"curious": answers.curious.get(exercise.id, [])})
     result["tasks"] = scored
-    result["score"] = round(sum(task["score"] for task in scored), 4)
+    result["score"] = round(sum((task["score"] for task in scored), 0.0), 4)
     result["max_score"] = marker.paper.max_score
     return result
 
@@ -115,7 +116,7 @@ def grade_all(
     jobs
         How many at a time.
     tick
-        Called after each, by whichever thread.
+        Called after each.
 
     Returns
     -------
@@ -136,6 +137,7 @@ def grade_all(
             results[submission.id] = kept
             tick()
     resumed, broken, workers = len(results), [], []
+    ticking = threading.Lock()
 
     def serve(worker: Worker) -> None:
         try:
@@ -146,7 +148,8 @@ def grade_all(
                     export.check(result, "submission")
                     write_atomically(_path(out, submission), export.as_text(result))
                     results[submission.id] = result
-                    tick()
+                    with ticking:
+                        tick()
         except queue.Empty:
             return
         except BaseException as error:  # ours, not the submission's: the batch ends, and says why
@@ -154,11 +157,14 @@ def grade_all(
 
     with tempfile.TemporaryDirectory(prefix="tlcourse-course-") as folder:
         view = make_view(Path(folder), marker)
-        imports = courseware.imported_modules([*marker.paper.setup, *marker.paper.probes.values()])
         count = min(jobs, waiting.qsize())
-        workers += [
-            Worker(marker.place, view, imports=imports, limits=marker.limits, slot=slot) for slot in range(count)
-        ]
+        workers += [_worker(marker, view, slot) for slot in range(count)]
+        if workers:
+            try:
+                check_reference(marker, workers[0])
+            except BaseException:
+                workers[0].close()
+                raise
         threads = [threading.Thread(target=serve, args=(worker,)) for worker in workers]
         try:
             for thread in threads:
@@ -203,19 +209,15 @@ def kept_seed(out: Path, *, seed: int | None = None) -> int:
     return chosen
 
 
-def check_reference(marker: Marker, reference: Mapping[str, str]) -> None:
+def check_reference(marker: Marker, worker: Worker) -> None:
     """See that the course's own solution gets all points in this jail, on these inputs.
 
     Raises
     ------
     UnsoundPaper
-        If it does not; the text names the tasks and what was wrong.
+        If it does not; the text names the task and what was wrong.
     """
-    with tempfile.TemporaryDirectory(prefix="tlcourse-course-") as folder:
-        view = make_view(Path(folder), marker)
-        imports = courseware.imported_modules([*marker.paper.setup, *marker.paper.probes.values()])
-        with Worker(marker.place, view, imports=imports, limits=marker.limits) as worker:
-            arrived = _run(marker, dict(reference), worker)
+    arrived = _run(marker, dict(marker.reference), worker)
     for exercise in marker.paper.exercises:
         task = score_task(marker.paper, exercise, arrived[exercise.id])
         if task["status"] != "right":
@@ -235,6 +237,11 @@ def make_view(folder: Path, marker: Marker) -> View:
         memory=marker.limits.memory,
         processes=marker.limits.processes,
     )
+
+
+def _worker(marker: Marker, view: View, slot: int) -> Worker:
+    imports = courseware.imported_modules([*marker.paper.setup, *marker.paper.probes.values()])
+    return Worker(marker.place, view, imports=imports, limits=marker.limits, slot=slot)
 
 
 def _run(marker: Marker, answers: dict[str, str | None], worker: Worker) -> dict[str, dict[int, dict]]:
@@ -270,7 +277,12 @@ def _sort(outcome: Outcome, arrived: dict, draws: dict[str, int], asked: list[st
         draw = message.get("draw")
         if message.get("begin") is True:
             begun.append(task)
-        elif task in asked and type(draw) is int and 0 <= draw < draws[task] and ("value" in message or "error" in message):
+        elif (
+            task in asked
+            and type(draw) is int
+            and 0 <= draw < draws[task]
+            and ("value" in message or "error" in message)
+        ):
             arrived[task].setdefault(draw, message)
     return begun
 

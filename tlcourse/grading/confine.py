@@ -11,10 +11,11 @@ import errno
 import os
 import platform
 import resource
+import signal
 import struct
 import sys
 
-__all__ = ["build_root", "isolate", "restrict", "stay_as_init"]
+__all__ = ["adopt_orphans", "build_root", "isolate", "restrict", "stay_as_init"]
 
 NEW_NAMESPACE = {"mount": 0x00020000, "ipc": 0x08000000, "user": 0x10000000, "pid": 0x20000000}
 EVERY_NAMESPACE = 0x7E020080  # mount, cgroup, uts, ipc, user, pid, net, time
@@ -22,6 +23,7 @@ READ_ONLY, NO_SUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND, RECURSIVE, PRIVATE = 1, 
 DETACH = 2
 LARGEST_CAPABILITY = 63
 SET_NO_NEW_PRIVILEGES, SET_SECCOMP, DROP_FROM_BOUNDING_SET, CLEAR_AMBIENT = 38, 22, 24, 47
+SET_CHILD_SUBREAPER, SET_PARENT_DEATH_SIGNAL = 36, 1
 
 # Calls that answers never need, and what they would give: another process's memory, memory that no limit counts, new
 # namespaces, mounts, keys, the kernel's larger surfaces. Numbers of x86_64 and of aarch64.
@@ -100,10 +102,17 @@ def isolate(*, scratch: int) -> bool:
 
 def stay_as_init() -> None:
     """Go on in a child; this process, the first of its namespace, takes in orphans, and all end when the child does."""
+    # Of the first of a namespace, its parent's death: all in the namespace end with it.
+    _check(_libc().prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0), "ending with the starter")
     child = os.fork()
     if child:
         os.closerange(0, 256)
         _exit_like(child)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what a descendant leaves behind, where no namespace ends it."""
+    _check(_libc().prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0), "adopting orphans")
 
 
 def restrict(limits: dict, *, uid: int | None) -> None:

@@ -129,7 +129,9 @@ def read_roster(path: Path) -> dict[str, dict[str, str]]:
     for row in rows:
         key = (row.get("id") or "").strip()
         if not key or key in people:
-            raise ValueError(f"{path.name}: every row needs an id of its own in the column `id`, and {key!r} is not one")
+            raise ValueError(
+                f"{path.name}: every row needs an id of its own in the column `id`, and {key!r} is not one"
+            )
         people[key] = {name: value.strip() for name, value in row.items() if name and isinstance(value, str)}
     return people
 
@@ -198,13 +200,15 @@ def _grades(batch: dict, people: Mapping) -> str:
         person = _person(result, people)
         texts = [result["id"], person["name"], person["email"], batch["assignment"]]
         points = [result["score"], result["max_score"], *(task["score"] for task in result["tasks"])]
-        rows.append([*map(safe_cell, texts), *points, *map(safe_cell, (result["problem"], result["jail"], result["warning"]))])
+        rows.append(
+            [*map(safe_cell, texts), *points, *map(safe_cell, (result["problem"], result["jail"], result["warning"]))]
+        )
     return _table(rows)
 
 
 def _canvas(batch: dict, people: Mapping) -> str:
     """The columns that Canvas's gradebook import asks for; without a roster its ids are empty, and it goes by name."""
-    rows = [["Student", "ID", "SIS User ID", "SIS Login ID", "Section", f"{batch['assignment']} {batch['title']}"]]
+    rows = [["Student", "ID", "SIS User ID", "SIS Login ID", "Section", safe_cell(batch["title"])]]
     rows.append(["    Points Possible", "", "", "", "", batch["max_score"]])
     for result in batch["submissions"]:
         person = _person(result, people)

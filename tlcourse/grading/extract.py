@@ -44,9 +44,7 @@ class Answers:
     curious: dict[str, list[str]] = field(default_factory=dict)
 
 
-def extract(
-    cells: Sequence[Mapping], entries: Mapping[str, str], *, stubs: Mapping[str, str] | None = None
-) -> Answers:
+def extract(cells: Sequence[Mapping], entries: Mapping[str, str], *, stubs: Mapping[str, str] | None = None) -> Answers:
     r"""Find the answer to each task.
 
     Parameters
@@ -116,7 +114,9 @@ def _tags(cell: Mapping) -> set[str]:
 def _defines(source: str, name: str) -> bool:
     """By its text, since it may be no Python at all."""
     escaped = re.escape(name)
-    return bool(re.search(rf"^(async\s+def|def|class)\s+{escaped}\b|^{escaped}\s*(:[^=\n]+)?=[^=]", source, re.MULTILINE))
+    return bool(
+        re.search(rf"^(async\s+def|def|class)\s+{escaped}\b|^{escaped}\s*(:[^=\n]+)?=[^=]", source, re.MULTILINE)
+    )
 
 
 def _runnable(source: str) -> tuple[str | None, list[str]]:

@@ -122,8 +122,6 @@ def read_notebook(content: bytes) -> list[dict]:
     IntakeError
         If it is none, or too large.
     """
-    import nbformat
-
     try:
         text = content.decode("utf-8-sig")
         raw = json.loads(text)
@@ -134,7 +132,7 @@ def read_notebook(content: bytes) -> list[dict]:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            notebook = nbformat.reads(text, as_version=4) if raw["nbformat"] < 4 else raw
+            notebook = _upgraded(text) if raw["nbformat"] < 4 else raw
         cells = notebook["cells"]
         if not isinstance(cells, list) or len(cells) > MOST_CELLS:
             raise IntakeError(f"it has more than {MOST_CELLS} cells, or none")
@@ -160,6 +158,13 @@ def learner_id(name: str) -> str:
     if plain == name:
         return plain
     return f"{plain or 'learner'}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
+
+def _upgraded(text: str) -> dict:
+    """An older notebook as one of nbformat 4."""
+    import nbformat
+
+    return nbformat.reads(text, as_version=4)
 
 
 def _plain_cell(cell: dict) -> dict:
@@ -232,7 +237,9 @@ def _in_zip(file: BinaryIO, name: str) -> _Found:
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if member.is_dir() or any(part in NEVER for part in path.parts):
             continue
-        odd = path.is_absolute() or ".." in path.parts or stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & 1
+        odd = (
+            path.is_absolute() or ".." in path.parts or stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & 1
+        )
         if odd or path.suffix.lower() != NOTEBOOK:
             found.others.append(member.filename)
         else:

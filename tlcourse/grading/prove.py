@@ -104,14 +104,22 @@ def answer(inputs):
     return got
 """
 DISK = """
+import os
 def answer(inputs):
-    size = 0
+    size, made = 0, []
     for number in range(64):
         try:
             with open(f"/tmp/{number}", "wb") as file:
                 size += file.write(bytes(1_000_000))
         except OSError:
             break
+        finally:
+            made.append(f"/tmp/{number}")
+    for path in made:
+        try:
+            os.remove(path)
+        except OSError:
+            pass
     return size
 """
 FORK = """
@@ -295,7 +303,10 @@ def _got(outcome: Outcome) -> Any:
 
 def _network(got, outcome, target, limits):
     reached = target.reached()
-    return not reached and not got, f"reached {', '.join(got)}" if got else f"{len(target.addresses)} addresses, none reached"
+    return (
+        not reached and not got,
+        f"reached {', '.join(got)}" if got else f"{len(target.addresses)} addresses, none reached",
+    )
 
 
 def _read(got, outcome, target, limits):
@@ -330,7 +341,9 @@ def _hidden_memory(got, outcome, target, limits):
 def _processes(got, outcome, target, limits):
     if not isinstance(got, list):
         return False, f"the attack did not come back: {outcome.ending}"
-    return got[0] <= 8 and not got[1], f"{got[0]} processes seen; the grader could {'' if got[1] else 'not '}be signalled"
+    return got[0] <= 8 and not got[
+        1
+    ], f"{got[0]} processes seen; the grader could {'' if got[1] else 'not '}be signalled"
 
 
 def _rights(got, outcome, target, limits):

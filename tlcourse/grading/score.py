@@ -137,7 +137,9 @@ def score_task(paper: Paper, exercise: Exercise, drawn: Mapping[int, Mapping], *
         As in the schema of `export`.
     """
     runs, failures = [], []
-    for number, (inputs, expected) in enumerate(zip(paper.inputs[exercise.id], paper.expected[exercise.id], strict=True)):
+    for number, (inputs, expected) in enumerate(
+        zip(paper.inputs[exercise.id], paper.expected[exercise.id], strict=True)
+    ):
         arrived = drawn.get(number, {"ending": "stopped"})
         outputs = _usable(exercise, arrived.get("value"), expected) if "value" in arrived else None
         if outputs is None:

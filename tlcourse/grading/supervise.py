@@ -23,7 +23,9 @@ from tlcourse.grading.worker import JOB, SIZE
 
 __all__ = ["Limits", "Outcome", "Worker", "WorkerError"]
 
-Ending = Literal["finished", "stopped", "too slow", "too much memory", "too many processes", "too much output", "malformed"]
+Ending = Literal[
+    "finished", "stopped", "too slow", "too much memory", "too many processes", "too much output", "malformed"
+]
 LOOK_EVERY = 0.05  # seconds
 SLOWEST_START = 120.0
 
@@ -145,9 +147,14 @@ class Worker:
             return
         if self.place.kind == "container":
             subprocess.run([self.place.program, "kill", self._name], capture_output=True, check=False)
-        for process in (*self._family(self._process.pid), self._process):
-            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-                process.kill()
+        # Without namespaces the starter adopts orphans, so it goes last, when nothing below it is left.
+        until = time.monotonic() + 10
+        while (family := self._family(self._process.pid)) and time.monotonic() < until:
+            for process in reversed(family):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            time.sleep(0.01)
+        self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             with contextlib.suppress(OSError):

@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> None:
     for name in settings["imports"]:
         import_module(name)
     nested = settings["separate"] and _can_separate(settings)
+    if not nested:
+        confine.adopt_orphans()
     _say(ready=True, nested=nested, seconds=round(time.perf_counter() - began, 3))
     import gc
 
@@ -61,6 +63,8 @@ def main(arguments: list[str]) -> None:
         complete = os.read(noted, 1) == b"r"
         os.close(noted)
         _, status, usage = os.wait4(child, 0)
+        if not nested:
+            _end_orphans()
         _say(done=True, code=os.waitstatus_to_exitcode(status), cpu=round(usage.ru_utime + usage.ru_stime, 3))
         if not (complete and nested):
             return  # the rest of a job may be in the pipe, or a learner's processes around
@@ -79,6 +83,18 @@ def _can_separate(settings: dict) -> bool:
             os._exit(0)
         os._exit(1)
     return os.waitpid(child, 0)[1] == 0
+
+
+def _end_orphans() -> None:
+    import psutil
+
+    while left := psutil.Process().children(recursive=True):
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def _serve(settings: dict, nested: bool, note: int) -> None:
