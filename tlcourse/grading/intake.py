@@ -97,7 +97,7 @@ def find_submissions(place: Path) -> list[Submission]:
     if not place.exists():
         raise FileNotFoundError(f"no such file or folder: {place}")
     if place.is_file() and place.suffix.lower() == ".zip":
-        groups = _split_by_folder(_in_zip(place.open("rb"), place.stem))
+        groups = _split_by_folder(_in_zip(lambda: place.open("rb"), place.stem))
         top = [(found.name, lambda found=found: found) for found in groups]
     else:
         entries = [place] if place.is_file() else sorted(place.iterdir())
@@ -155,7 +155,7 @@ def learner_id(name: str) -> str:
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-")[:60]
-    if plain == name:
+    if plain and plain == name:
         return plain
     return f"{plain or 'learner'}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
@@ -193,7 +193,8 @@ def _of_path(path: Path) -> _Found:
                 found.others.append(relative)
         return found
     if path.suffix.lower() == ".zip":
-        return _in_zip(io.BytesIO(_read_file(path, most=LARGEST_ARCHIVE)), path.stem)
+        content = _read_file(path, most=LARGEST_ARCHIVE)
+        return _in_zip(lambda: io.BytesIO(content), path.stem)
     return _Found(path.stem, {path.name: lambda: _read_file(path)})
 
 
@@ -223,11 +224,11 @@ def _read_file(path: Path, *, most: int = LARGEST_NOTEBOOK) -> bytes:
         return file.read(most + 1)
 
 
-def _in_zip(file: BinaryIO, name: str) -> _Found:
+def _in_zip(opened: Callable[[], BinaryIO], name: str) -> _Found:
     """The members of an archive by their own words, none of which is believed or unpacked to disk."""
     try:
-        archive = zipfile.ZipFile(file)
-        members = archive.infolist()
+        with opened() as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
         raise IntakeError(f"{name}.zip is no zip archive, or a damaged one") from error
     if len(members) > MOST_MEMBERS:
@@ -243,15 +244,15 @@ def _in_zip(file: BinaryIO, name: str) -> _Found:
         if odd or path.suffix.lower() != NOTEBOOK:
             found.others.append(member.filename)
         else:
-            found.notebooks[str(path)] = lambda member=member: _read_member(archive, member)
+            found.notebooks[str(path)] = lambda member=member: _read_member(opened, member)
     return found
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+def _read_member(opened: Callable[[], BinaryIO], member: zipfile.ZipInfo) -> bytes:
     if member.file_size > LARGEST_NOTEBOOK or member.file_size > STEEPEST * max(member.compress_size, 1_000):
         raise IntakeError(f"{member.filename} unpacks to {member.file_size:,} bytes, which is too much")
     try:
-        with archive.open(member) as file:
+        with opened() as whole, zipfile.ZipFile(whole) as archive, archive.open(member) as file:
             content = file.read(LARGEST_NOTEBOOK + 1)
     except Exception as error:  # zlib, encryption, an unknown method: whatever a damaged member makes them say
         raise IntakeError(f"{member.filename} cannot be unpacked ({type(error).__name__})") from error

@@ -52,15 +52,13 @@ class Jail:
         What it is built from.
     program
         The program that builds it, or "".
+    warm
+        Whether submissions may share a starter, each in namespaces of its own, if the machine allows those.
     """
 
     kind: Kind
     program: str = ""
-
-    @property
-    def warm(self) -> bool:
-        """Whether jobs may share a starter, each in namespaces of its own, if the machine allows those."""
-        return self.kind in ("bubblewrap", "namespaces")
+    warm: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def candidates(trust: bool = False) -> list[Jail]:
         ("namespaces", ("unshare",)),
         ("container", ("podman", "docker")),
     ):
-        found += [Jail(kind, path) for path in map(shutil.which, names) if path]
+        found += [Jail(kind, path, kind != "container") for path in map(shutil.which, names) if path]
     return found + ([Jail("none")] if trust else [])
 
 
@@ -240,8 +238,11 @@ def _namespaces(jail: Jail, view: View, python: list[str], root: Path, name: str
         "environment": environment(),
     }
     user = [] if is_root() else ["--user", "--map-root-user"]
+    # `unshare` does not end with the grader by itself.
+    ending = shutil.which("setpriv")
+    before = [ending, "--pdeathsig", "KILL"] if ending else []
     builder = Path(__file__).with_name("confine.py")
-    made = [jail.program, *user, "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]
+    made = [*before, jail.program, *user, "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]
     return [*made, sys.executable, "-I", "-S", "-B", str(builder), json.dumps(plan), *python]
 
 

@@ -21,6 +21,7 @@ __all__ = ["Paper", "clean", "prepare", "score_task"]
 
 LONGEST = 2_000
 HIDDEN_DRAWS = 4
+COMPLEX = (np.complex64, np.complex128)
 CONTROL = re.compile(r"[^\S\n\t ]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Marks that turn the direction of what follows: they could make a message read as another one.
 TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -195,13 +196,20 @@ def _usable(exercise: Exercise, value: Any, expected: Mapping) -> dict | None:
         return None
     kept = {}
     for aspect in exercise.aspects:
-        if aspect.key in value:
+        if aspect.key in value and not _complex(value[aspect.key]):
             try:
                 mismatch(value[aspect.key], expected[aspect.key], tolerance=aspect.tolerance)
                 kept[aspect.key] = value[aspect.key]
             except Exception:  # hostile or odd data, of which no list of exceptions would be complete
                 kept[aspect.key] = None
     return kept
+
+
+def _complex(value: Any) -> bool:
+    """Whether complex numbers are in it, whose imaginary part a comparison would drop; no task asks for any."""
+    if isinstance(value, dict):
+        return any(map(_complex, value.values()))
+    return any(map(_complex, value)) if isinstance(value, list) else getattr(value, "dtype", None) in COMPLEX
 
 
 def _judge(exercise: Exercise, runs: list[Run]) -> tuple[dict[str, bool], float, str]:
@@ -221,7 +229,7 @@ def _explain(failure: Mapping) -> tuple[str, str]:
     kind = kind if isinstance(kind, str) else "an exception"
     if kind == "missing":
         return "missing", "there is no answer cell for this task"
-    if kind == "NotImplementedError":
+    if kind == "NotImplementedError" and not message:
         return "not started", "not started: the cell still raises NotImplementedError"
     if kind in ("unfit", "overwritten input"):
         return "wrong", str(message)
