@@ -98,7 +98,7 @@ REFERENCE = {
     "90.3": "def power(x):\n    return x**3",
 }
 FULL = {"90.1": 4.0, "90.2": 2.0, "90.3": 2.0}
-LIMITS = Limits(memory=1_000_000_000, processes=48, patience=2.0, scratch=16_000_000, output=8_000_000, cpu=60)
+LIMITS = Limits(memory=1_000_000_000, processes=48, patience=2.0, scratch=16_000_000, output=8_000_000, cpu_seconds=60)
 
 
 def paper(seed=3):

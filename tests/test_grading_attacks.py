@@ -1,8 +1,8 @@
 """Hostile submissions, all in one batch with honest ones between: none changes a score, reads a secret, touches a file
 outside, reaches another submission or stops the batch.
 
-An attack is the source of some answers; those that it leaves alone are the reference's. What it may get is in the table:
-task id -> points. Whatever it printed or raised is searched for `CANARY` and for what stands on this machine.
+An attack is the source of some answers; those that it leaves alone are the reference's. What it may get is in the
+table: task id -> points. Whatever it printed or raised is searched for `CANARY` and for what stands on this machine.
 """
 
 import json
@@ -156,7 +156,8 @@ ATTACKS = {
     ),
     "/proc": (
         {
-            "90.1": BLOCK + "import os\nfor p in os.listdir('/proc'):\n    for name in ('environ', 'cmdline', 'maps'):\n"
+            "90.1": BLOCK
+            + "import os\nfor p in os.listdir('/proc'):\n    for name in ('environ', 'cmdline', 'maps'):\n"
             "        with contextlib.suppress(OSError):\n"
             "            found += [open(f'/proc/{p}/{name}', errors='replace').read()[:300]] if p.isdigit() else []\n"
             "    with contextlib.suppress(OSError):\n"
@@ -167,7 +168,8 @@ ATTACKS = {
     ),
     "memory of others": (
         {
-            "90.1": BLOCK + "import os\nfor p in [x for x in os.listdir('/proc') if x.isdigit() and int(x) != os.getpid()]:\n"
+            "90.1": BLOCK
+            + "import os\nfor p in [x for x in os.listdir('/proc') if x.isdigit() and int(x) != os.getpid()]:\n"
             "    with contextlib.suppress(OSError):\n        open(f'/proc/{p}/mem', 'rb').read(1)\n"
             "        found.append('read the memory of ' + p)\nassert not found, 'MEMORY READ'\n" + WRONG
         },
@@ -175,7 +177,8 @@ ATTACKS = {
     ),
     "search of the disk": (
         {
-            "90.1": BLOCK + "import os\nfor top in ('/course', '/home', '/root', '/work', '/tmp', '/var', '/mnt', '/opt'):\n"
+            "90.1": BLOCK
+            + "import os\nfor top in ('/course', '/home', '/root', '/work', '/tmp', '/var', '/mnt', '/opt'):\n"
             "    for folder, inside, files in os.walk(top):\n        if '.venv' in folder or '.pyenv' in folder or 'site-packages' in folder:\n"
             "            inside.clear()\n            continue\n        for name in files:\n            with contextlib.suppress(OSError, ValueError):\n"
             "                text = open(os.path.join(folder, name)).read()\n"
@@ -234,7 +237,11 @@ ATTACKS = {
     ),
     "output bomb": ({"90.1": sent("while True: os.write(out, struct.pack('<4sIQ', b'TLC1', 2, 0) + b'[]')")}, NONE),
     "one endless message": (
-        {"90.1": sent("os.write(out, struct.pack('<4sIQ', b'TLC1', 2, 60_000_000))\nwhile True: os.write(out, bytes(10**6))")},
+        {
+            "90.1": sent(
+                "os.write(out, struct.pack('<4sIQ', b'TLC1', 2, 60_000_000))\nwhile True: os.write(out, bytes(10**6))"
+            )
+        },
         NONE,
     ),
     "noise": ({"90.1": sent("os.write(out, b'passed' * 100)")}, NONE),
@@ -274,7 +281,8 @@ ATTACKS = {
     ),
     "writing outside": (
         {
-            "90.1": BLOCK + "import os, sys, torch\nplaces = ['/course/tlcourse/torch.py', '/course/x', '/usr/x', '/x', '/dev/x',\n"
+            "90.1": BLOCK
+            + "import os, sys, torch\nplaces = ['/course/tlcourse/torch.py', '/course/x', '/usr/x', '/x', '/dev/x',\n"
             "  os.path.dirname(torch.__file__) + '/x', sys.prefix + '/x', '/etc/x', '/proc/sys/kernel/core_pattern']\n"
             "for place in places:\n    with contextlib.suppress(OSError):\n        open(place, 'w').close(); found.append(place)\n"
             "assert not found, 'WROTE'\n" + WRONG
@@ -285,7 +293,8 @@ ATTACKS = {
         {
             "90.1": "import os, sys\nfor name in ('torch.py', 'numpy.py', 'sitecustomize.py', 'conftest.py'):\n"
             "    open('/tmp/' + name, 'w').write('raise SystemExit')\n"
-            "os.makedirs('/tmp/tlcourse', exist_ok=True)\nsys.path.insert(0, '/tmp')\nsys.modules.pop('torch')\n" + WRONG
+            "os.makedirs('/tmp/tlcourse', exist_ok=True)\nsys.path.insert(0, '/tmp')\nsys.modules.pop('torch')\n"
+            + WRONG
         },
         NONE,
     ),

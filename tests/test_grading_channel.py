@@ -1,4 +1,5 @@
-"""Messages from the jail: what goes in comes out, and whatever else comes ends in ChannelError, quickly and in little memory."""
+"""Messages from the jail: what goes in comes out, and whatever else comes ends in ChannelError, quickly and in little
+memory."""
 
 import io
 import json
@@ -20,7 +21,16 @@ PLAIN = [
     [np.array([True]), np.array([1 + 2j]), np.float16(0.5)],
     "\ud800 lone",
 ]
-NOT_PLAIN = [object(), {1: 2}, {"$array": 0}, np.array(["text"]), np.array([{}], dtype=object), 2**64, {"f": print}, b"x"]
+NOT_PLAIN = [
+    object(),
+    {1: 2},
+    {"$array": 0},
+    np.array(["text"]),
+    np.array([{}], dtype=object),
+    2**64,
+    {"f": print},
+    b"x",
+]
 
 
 def bombed(shape, content=b"", dtype="'<f8'"):

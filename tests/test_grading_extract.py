@@ -30,7 +30,11 @@ EDITED = {
     "tags that are none": ([cell(COUNT) | {"metadata": {"tags": "answer", "task": "90.2"}}], COUNT, "what it defines"),
     "a task that is none": ([cell(COUNT) | {"metadata": {"tags": ["answer"], "task": ["90.2"]}}], None, "missing"),
     "another task": ([cell(COUNT, task="91.2")], None, "missing"),
-    "edited around": ([cell("check = print"), *ANSWERS, cell("count = None", task="90.2", tags=("check",))], COUNT, None),
+    "edited around": (
+        [cell("check = print"), *ANSWERS, cell("count = None", task="90.2", tags=("check",))],
+        COUNT,
+        None,
+    ),
     "magic": ([cell("%matplotlib inline\n!rm -rf x\n" + COUNT, task="90.2")], "\n\n" + COUNT, "left out"),
     "magic in a string": ([cell("t = '''\n%x\n'''\n" + COUNT, task="90.2")], "t = '''\n%x\n'''\n" + COUNT, None),
     "huge": ([cell("#" * 300_000, task="90.2")], None, "more than"),

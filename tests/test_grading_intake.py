@@ -17,7 +17,17 @@ OLD = {  # nbformat 3, with worksheets
     "nbformat_minor": 0,
     "metadata": {"name": ""},
     "worksheets": [
-        {"cells": [{"cell_type": "code", "input": ["x = 1\n", "y = 2"], "language": "python", "metadata": {}, "outputs": []}]}
+        {
+            "cells": [
+                {
+                    "cell_type": "code",
+                    "input": ["x = 1\n", "y = 2"],
+                    "language": "python",
+                    "metadata": {},
+                    "outputs": [],
+                }
+            ]
+        }
     ],
 }
 NO_NOTEBOOK = {

@@ -63,8 +63,8 @@ def load_assignment(number: str, *, clone: Path = CLONE) -> Assignment:
     notebooks = {name: sorted((clone / name).glob(f"{number}_*.ipynb")) for name in ("exercises", "solutions")}
     if not all(len(paths) == 1 for paths in notebooks.values()):
         raise FileNotFoundError(
-            f"the solutions of {number} are not in {clone}: grading needs a clone of the course, since what is installed "
-            "holds none. Run the grader from its folder"
+            f"the solutions of {number} are not in {clone}: grading needs a clone of the course, since what is "
+            "installed holds none. Run the grader from its folder"
         )
     stubs, solved = (json.loads(paths[0].read_text(encoding="utf-8"))["cells"] for paths in notebooks.values())
     return Assignment(

@@ -26,8 +26,8 @@ from tlcourse.provenance import write_atomically
 __all__ = ["Marker", "UnsoundPaper", "check_reference", "grade_all", "kept_seed", "make_view", "mark"]
 
 UNPROTECTED = (
-    "Graded without a jail (--trust-submissions): the answers ran with all rights of whoever started the grader, and could "
-    "have changed this result and any other file of theirs."
+    "Graded without a jail (--trust-submissions): the answers ran with all rights of whoever started the grader, and "
+    "could have changed this result and any other file of theirs."
 )
 
 
@@ -120,7 +120,8 @@ def grade_all(
 
     Returns
     -------
-    A dict: ``results`` (in the order of submissions), ``resumed`` (how many were there), ``starts`` (of jails), ``warm``.
+    A dict: ``results`` (in the order of submissions), ``resumed`` (how many were there), ``starts`` (of jails),
+    ``warm``.
 
     Raises
     ------

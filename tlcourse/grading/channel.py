@@ -1,8 +1,8 @@
 """Plain data as bytes, for the pipes between the grader and its jail: JSON beside arrays, nothing pickled.
 
-A message is ``TLC1``, the lengths of its two parts, a JSON tree and an npz archive of the tree's arrays. What comes out of
-the jail was perhaps made by hostile code: reading it executes nothing, allocates no more than what was sent, and ends in
-`ChannelError` where anything is amiss.
+A message is ``TLC1``, the lengths of its two parts, a JSON tree and an npz archive of the tree's arrays. What comes
+out of the jail was perhaps made by hostile code: reading it executes nothing, allocates no more than what was sent,
+and ends in `ChannelError` where anything is amiss.
 """
 
 import io
@@ -140,9 +140,8 @@ def _flatten(value: Any, arrays: list[np.ndarray], depth: int) -> Any:
         if not all(type(key) is str and not key.startswith("$") for key in value):
             _refuse("a dict whose keys are not text")
         return {key: _flatten(item, arrays, depth + 1) for key, item in value.items()}
-    if hasattr(value, "detach") and hasattr(value, "cpu"):  # a tensor, without importing torch
-        value = value.detach().cpu()
-        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    if hasattr(value, "detach") and hasattr(value, "numpy"):  # a tensor, without importing torch
+        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy(force=True)
     if isinstance(value, (np.ndarray, np.generic)):
         return _array(np.asarray(value), arrays)
     return _refuse(f"a {kind.__name__}")

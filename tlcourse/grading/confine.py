@@ -1,8 +1,9 @@
 """What a process gives up before it runs a stranger's code. Linux, the standard library, nothing else.
 
 `isolate` gives it process, mount and IPC namespaces of its own, so that it sees no other process, and a private /tmp;
-`restrict` sets limits, drops every privilege and refuses the calls of the kernel that an answer never needs. Neither can be
-undone from inside. They do not protect against a hole in the kernel itself, nor hide how long another process takes.
+`restrict` sets limits, drops every privilege and refuses the calls of the kernel that an answer never needs. Neither
+can be undone from inside. They do not protect against a hole in the kernel itself, nor hide how long another process
+takes.
 """
 
 import contextlib
@@ -121,7 +122,7 @@ def restrict(limits: dict, *, uid: int | None) -> None:
     Parameters
     ----------
     limits
-        ``memory`` (bytes of private memory, a process), ``processes``, ``cpu`` (seconds, a process), ``file`` (bytes),
+        ``memory`` (bytes of private memory, a process), ``processes``, ``cpu_seconds`` (a process), ``file`` (bytes),
         ``open_files``.
     uid
         Whom to become, where this process is root outside of any user namespace: such a one is under no limit of
@@ -134,7 +135,7 @@ def restrict(limits: dict, *, uid: int | None) -> None:
     for name, value in (
         (resource.RLIMIT_DATA, limits["memory"]),
         (resource.RLIMIT_NPROC, limits["processes"]),
-        (resource.RLIMIT_CPU, limits["cpu"]),
+        (resource.RLIMIT_CPU, limits["cpu_seconds"]),
         (resource.RLIMIT_FSIZE, limits["file"]),
         (resource.RLIMIT_NOFILE, limits["open_files"]),
         (resource.RLIMIT_CORE, 0),

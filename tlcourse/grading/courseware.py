@@ -1,7 +1,8 @@
 """What of the course goes into the jail: the library and the probes, and nothing that knows a right answer.
 
 A lesson's checks hold, side by side, the probe that runs an answer and the oracle that knows what is right. Where a
-learner's code runs, only the first may be: `cut_out` takes a function and what it reaches by name out of a module's source.
+learner's code runs, only the first may be: `cut_out` takes a function and what it reaches by name out of a module's
+source.
 """
 
 import ast

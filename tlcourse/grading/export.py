@@ -1,7 +1,8 @@
-"""Fifth stage: results for people and for their systems. What a learner wrote is data in all of them, never markup or formula.
+"""Fifth stage: results for people and for their systems. What a learner wrote is data in all of them, never markup or
+formula.
 
-``results.json`` (checked against `SCHEMA`), ``grades.csv``, ``canvas.csv``, for Gradescope a ``results.json`` a learner, a
-page of feedback a learner (`feedback`), and ``audit.json``: what was graded with what.
+``results.json`` (checked against `SCHEMA`), ``grades.csv``, ``canvas.csv``, for Gradescope a ``results.json`` a
+learner, a page of feedback a learner (`feedback`), and ``audit.json``: what was graded with what.
 """
 
 import csv
@@ -103,20 +104,21 @@ def as_text(value: Any) -> str:
 
 
 def safe_cell(text: str) -> str:
-    """A text as a spreadsheet shows it and does not run it: an apostrophe before what would begin a formula.
+    r"""A text as a spreadsheet shows it and does not run it: an apostrophe before what would begin a formula.
 
     Examples
     --------
     >>> safe_cell('=HYPERLINK("http://example.org")'), safe_cell("Ada, Countess")
-    ('\\'=HYPERLINK("http://example.org")', 'Ada, Countess')
+    ('\'=HYPERLINK("http://example.org")', 'Ada, Countess')
     """
-    text = TURNING.sub("", text).replace("\x00", "")
+    text = re.sub(r"[\r\n\x00]+", " ", TURNING.sub("", text))
     seen = unicodedata.normalize("NFKC", text).lstrip(" \u00a0\ufeff'\"")
     return f"'{text}" if text.startswith(BEGINS_FORMULA) or seen.startswith(BEGINS_FORMULA) else text
 
 
 def read_roster(path: Path) -> dict[str, dict[str, str]]:
-    """People by id: a CSV with the column ``id`` and any of ``name``, ``email``, ``canvas_id``, ``sis_id``, ``section``.
+    """People by id: a CSV with the column ``id`` and any of ``name``, ``email``, ``canvas_id``, ``sis_id``,
+    ``section``.
 
     Raises
     ------

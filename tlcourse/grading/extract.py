@@ -1,7 +1,7 @@
 """Second stage: the answer cells of a notebook, by task. Everything else in it is left behind, and nothing executed.
 
-What a learner changed around the answers (check cells, imports, the order, outputs) cannot matter, because the answers go
-into our own copy of the notebook.
+What a learner changed around the answers (check cells, imports, the order, outputs) cannot matter, because the answers
+go into our own copy of the notebook.
 """
 
 import ast
@@ -15,8 +15,8 @@ __all__ = ["Answers", "extract"]
 MARK = re.compile(r"^\s*#\s*task\s+(\d\d\w?\.\d+)\b", re.IGNORECASE | re.MULTILINE)
 MAGIC = re.compile(r"^\s*[%!]")
 LONGEST = 200_000  # characters; intake cuts one beyond
-# Names that an answer hardly needs, and that somebody looking for expected values would use. They cost no point: a person
-# may want to look.
+# Names that an answer hardly needs, and that somebody looking for expected values would use. They cost no point: a
+# person may want to look.
 CURIOUS = frozenset(
     [
         *("_getframe", "f_back", "f_locals", "f_globals", "get_objects", "get_referrers", "get_referents"),

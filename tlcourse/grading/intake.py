@@ -1,7 +1,7 @@
 """First stage: find the submissions and read their notebooks. Nothing is executed, unpacked to disk or followed.
 
-A submission is a notebook, a folder or a zip with one in it, alone or in a folder or a zip of many. What else is shipped
-with it (a ``torch.py``, a ``conftest.py``, data) is never read; it is only told that it was there.
+A submission is a notebook, a folder or a zip with one in it, alone or in a folder or a zip of many. What else is
+shipped with it (a ``torch.py``, a ``conftest.py``, data) is never read; it is only told that it was there.
 """
 
 import contextlib
@@ -115,7 +115,8 @@ def read_notebook(content: bytes) -> list[dict]:
 
     Returns
     -------
-    A list of dicts with ``kind`` ("code", "markdown", "raw"), ``source`` (text without lone surrogates) and ``metadata``.
+    A list of dicts with ``kind`` ("code", "markdown", "raw"), ``source`` (text without lone surrogates) and
+    ``metadata``.
 
     Raises
     ------

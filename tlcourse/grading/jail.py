@@ -1,16 +1,17 @@
 """Where a stranger's code runs: bubblewrap, else plain namespaces, else a container, else nowhere.
 
-======================  ================================================================================================
-bubblewrap, namespaces  No network, no other process, and of the disk what Python needs, read-only, beside a small /tmp in
-                        memory. They share the kernel with everything else: a hole in it is a way out.
-container               The same from Docker or Podman, with their limits; a fresh one a submission. The kernel is shared,
-                        and whoever may talk to the Docker daemon is root on this machine.
-none                    ``--trust-submissions``: a child of the grader, as its user, with limits on what a process takes.
-                        It reads and writes what its user may, other submissions' results and the solutions among them.
-======================  ================================================================================================
+bubblewrap, namespaces
+    No network, no other process, and of the disk what Python needs, read-only, beside a small /tmp in memory. They share
+    the kernel with everything else: a hole in it is a way out.
+container
+    The same from Podman or Docker, with their limits; a fresh one a submission. The kernel is shared, and whoever may
+    talk to the Docker daemon is root on this machine.
+none
+    ``--trust-submissions``: a child of the grader, as its user, with limits on what a process takes. It reads and
+    writes what its user may, other submissions' results and the solutions among them.
 
-None of them hides the processor's caches and timing, and none keeps an answer from using the processor and memory that it
-is allowed. `prove` attacks the one that is chosen.
+None of them hides the processor's caches and timing, and none keeps an answer from using the processor and memory that
+it is allowed. `prove` attacks the one that is chosen.
 """
 
 import json
@@ -32,14 +33,14 @@ COURSE = "/course"  # where the jail has the course's library, without solutions
 FIRST_UID = 61_000  # of the users that answers run as where the grader is root; one a slot, so that limits are its own
 EMPTY_IMAGE = "tlcourse-empty"
 HOW_TO_GET_ONE = (
-    "Install bubblewrap (`apt install bubblewrap`, `dnf install bubblewrap`), or allow user namespaces, or install Podman or "
-    "Docker. On macOS and Windows, run the grader in a Linux machine or WSL. `--trust-submissions` runs answers as you, "
-    "with all you may do; each result then says so."
+    "Install bubblewrap (`apt install bubblewrap`, `dnf install bubblewrap`), or allow user namespaces, or install "
+    "Podman or Docker. On macOS and Windows, run the grader in a Linux machine or WSL. `--trust-submissions` runs "
+    "answers as you, with all you may do; each result then says so."
 )
 
 
 class NoJail(RuntimeError):
-    """This machine has no jail that works; the text says what was tried, and what to do."""
+    """No jail works on this machine; the text says what was tried, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,8 @@ def is_root() -> bool:
 
 def _bubblewrap(jail: Jail, view: View, python: list[str], root: Path, name: str) -> list[str]:
     made = [jail.program, "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", "grader"]
-    # Root needs no user namespace, and would stay unlimited in one; the worker becomes another user before it runs answers.
+    # Root needs no user namespace, and would stay unlimited in one; the worker becomes another user before it runs
+    # answers.
     made += [] if is_root() else ["--unshare-user"]
     made += ["--die-with-parent", "--new-session", "--clearenv"]
     for key, value in environment().items():

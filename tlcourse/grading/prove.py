@@ -1,4 +1,5 @@
-"""``python -m tlcourse grade --doctor``: which jails this machine offers, and whether each one holds when it is attacked.
+"""``python -m tlcourse grade --doctor``: which jails this machine offers, and whether each one holds when it is
+attacked.
 
 Each attack is an answer that tries what a hostile one would, and reports what it got; whether it got anything is judged
 from outside: by a listener that nobody may reach, a secret that nobody may read, files that nobody may change.
@@ -11,7 +12,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tlcourse.grading.supervise import Limits, Outcome, Worker, WorkerError
 
 __all__ = ["Finding", "attack", "report", "survey"]
 
-SMALL = Limits(memory=500_000_000, processes=32, patience=8.0, scratch=16_000_000, cpu=20)
+SMALL = Limits(memory=500_000_000, processes=32, patience=8.0, scratch=16_000_000, cpu_seconds=20)
 PROBE = "def probe(answer, inputs):\n    return {'got': answer(inputs)}\n"
 
 
@@ -93,7 +94,8 @@ WRITE = """
 import os
 def answer(inputs):
     got = []
-    for folder in (inputs["folder"], inputs["clone"], inputs["python"], "/usr", "/course", "/", "/etc", "/dev", "/var/tmp"):
+    own = [inputs["folder"], inputs["clone"], inputs["python"]]
+    for folder in [*own, "/usr", "/course", "/", "/etc", "/dev", "/var/tmp"]:
         try:
             path = os.path.join(folder, "tlcourse-was-here")
             open(path, "w").close()
@@ -268,10 +270,8 @@ def _targets() -> Iterator[_Target]:
         seen = []
 
         def reached() -> bool:
-            try:
+            with suppress(BlockingIOError):
                 seen.append(server.accept()[1])
-            except BlockingIOError:
-                pass
             return bool(seen)
 
         addresses = ["127.0.0.1", *_own_addresses()]

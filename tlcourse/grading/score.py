@@ -59,7 +59,9 @@ class Paper:
     key: str
 
     def job(self, answers: Mapping[str, str | None], *, asked: Sequence[str]) -> dict:
-        """What `worker.run_job` gets: every answer, since later ones may use earlier ones, and inputs for those asked."""
+        """What `worker.run_job` gets: every answer, since later ones may use earlier ones, and inputs for those
+        asked.
+        """
         tasks = [
             {
                 "id": exercise.id,
@@ -169,7 +171,7 @@ def score_task(paper: Paper, exercise: Exercise, drawn: Mapping[int, Mapping], *
 
 
 def clean(text: str) -> str:
-    """A stranger's text as others may read it: no control characters, none that turn the direction, not endless.
+    r"""A stranger's text as others may read it: no control characters, none that turn the direction, not endless.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """From outside: start a jail, hand it a job, and end it where it takes more time, memory or room than it may.
 
-Nothing that comes back is believed: it is counted, cut into messages (`channel`) and passed on. Limits on one process are
-set inside (`confine`); those on all of a submission's processes together are watched from here.
+Nothing that comes back is believed: it is counted, cut into messages (`channel`) and passed on. Limits on one process
+are set inside (`confine`); those on all of a submission's processes together are watched from here.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ Ending = Literal[
     "finished", "stopped", "too slow", "too much memory", "too many processes", "too much output", "malformed"
 ]
 LOOK_EVERY = 0.05  # seconds
-SLOWEST_START = 120.0
+SLOWEST_START = 300.0
 
 
 class WorkerError(RuntimeError):
@@ -42,16 +42,16 @@ class Limits:
     ----------
     memory
         Bytes of a process's private memory, and of all of its processes together.
-    processes, cpu, output, scratch, open_files
-        Processes and threads at a time; processor seconds a process; bytes that come back a submission; bytes of files in
-        /tmp; open files a process.
+    processes, cpu_seconds, output, scratch, open_files
+        Processes and threads at a time; processor seconds a process; bytes that come back a submission; bytes of files
+        in /tmp; open files a process.
     patience
         Seconds that the first message may take, and by which a task may exceed its own.
     """
 
     memory: int = 3_000_000_000
     processes: int = 64
-    cpu: int = 300
+    cpu_seconds: int = 300
     output: int = 64_000_000
     scratch: int = 64_000_000
     open_files: int = 256
@@ -59,7 +59,7 @@ class Limits:
 
     def inside(self) -> dict[str, int]:
         """What the worker sets for itself."""
-        names = ("memory", "processes", "cpu", "open_files", "scratch")
+        names = ("memory", "processes", "cpu_seconds", "open_files", "scratch")
         return {name: getattr(self, name) for name in names} | {"file": self.scratch}
 
 

@@ -1,9 +1,10 @@
 """Inside of the jail: start once, and for each job run a learner's answers in a child that is thrown away.
 
-The starter imports what the course needs (seconds) and then runs no learner's code. For each job it forks a child, which
-reads the job, shuts itself in (`confine`: namespaces of its own, so that it sees neither the starter nor another job;
-limits; no privileges), runs the answers and writes messages (`channel`) to standard output. When it ends, the kernel ends
-everything that it left behind. What the starter itself has to say goes to standard error, which the child does not have.
+The starter imports what the course needs (seconds) and then runs no learner's code. For each job it forks a child,
+which reads the job, shuts itself in (`confine`: namespaces of its own, so that it sees neither the starter nor another
+job; limits; no privileges), runs the answers and writes messages (`channel`) to standard output. When it ends, the
+kernel ends everything that it left behind. What the starter itself has to say goes to standard error, which the child
+does not have.
 
 Nothing secret ever is in the starter's memory: it reads no job, so that a child, its copy, finds no other learner's.
 Nor are expected values, seeds or solutions in a job.
@@ -38,8 +39,8 @@ def main(arguments: list[str]) -> None:
     Parameters
     ----------
     arguments
-        One JSON text: ``imports`` (modules to load ahead), ``limits`` (see `confine.restrict`, and ``scratch``), ``uid``
-        (whom to become, or None), ``separate`` (whether each job must get namespaces of its own).
+        One JSON text: ``imports`` (modules to load ahead), ``limits`` (see `confine.restrict`, and ``scratch``),
+        ``uid`` (whom to become, or None), ``separate`` (whether each job must get namespaces of its own).
     """
     settings = json.loads(arguments[0])
     began = time.perf_counter()
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> None:
         _, status, usage = os.wait4(child, 0)
         if not nested:
             _end_orphans()
-        _say(done=True, code=os.waitstatus_to_exitcode(status), cpu=round(usage.ru_utime + usage.ru_stime, 3))
+        _say(done=True, code=os.waitstatus_to_exitcode(status), cpu_seconds=round(usage.ru_utime + usage.ru_stime, 3))
         if not (complete and nested):
             return  # the rest of a job may be in the pipe, or a learner's processes around
 
@@ -137,10 +138,11 @@ def run_job(job: dict, send: Any) -> None:
     ----------
     job
         ``setup``: sources of the course's own cells; ``probes``: module -> source of its probes; ``tasks``: a list of
-        dicts with ``id``, ``entry``, ``probe`` (module and name), ``answer`` (the learner's source, or None) and ``inputs`` (one
-        dict a draw).
+        dicts with ``id``, ``entry``, ``probe`` (module and name), ``answer`` (the learner's source, or None) and
+        ``inputs`` (one dict a draw).
     send
-        Takes plain data. First ``{"task", "begin"}``; then, for each draw, ``{"task", "draw", "value"}`` or ``"error"``.
+        Takes plain data. First ``{"task", "begin"}``; then, for each draw, ``{"task", "draw", "value"}`` or
+        ``"error"``.
     """
     probes = {}
     for name, source in job["probes"].items():
