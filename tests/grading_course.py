@@ -122,6 +122,7 @@ def notebook(answers, *, cells=None):
 
 
 def hand_in(folder: Path, name: str, answers=REFERENCE, *, cells=None) -> Path:
+    folder.mkdir(exist_ok=True)
     path = folder / f"{name}.ipynb"
     path.write_text(notebook(answers, cells=cells), encoding="utf-8")
     return path

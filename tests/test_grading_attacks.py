@@ -161,8 +161,7 @@ ATTACKS = {
             "        with contextlib.suppress(OSError):\n"
             "            found += [open(f'/proc/{p}/{name}', errors='replace').read()[:300]] if p.isdigit() else []\n"
             "    with contextlib.suppress(OSError):\n"
-            "        found += [os.readlink(f'/proc/{p}/fd/{n}') for n in os.listdir(f'/proc/{p}/fd')] if p.isdigit() else []\n"
-            + TELL
+            "        fd = f'/proc/{p}/fd/'\n        found += [os.readlink(fd + n) for n in os.listdir(fd)]\n" + TELL
         },
         NONE | OTHERS,
     ),
@@ -179,11 +178,13 @@ ATTACKS = {
         {
             "90.1": BLOCK
             + "import os\nfor top in ('/course', '/home', '/root', '/work', '/tmp', '/var', '/mnt', '/opt'):\n"
-            "    for folder, inside, files in os.walk(top):\n        if '.venv' in folder or '.pyenv' in folder or 'site-packages' in folder:\n"
-            "            inside.clear()\n            continue\n        for name in files:\n            with contextlib.suppress(OSError, ValueError):\n"
+            "    for folder, inside, files in os.walk(top):\n"
+            "        if '.venv' in folder or '.pyenv' in folder or 'site-packages' in folder:\n"
+            "            inside.clear()\n            continue\n        for name in files:\n"
+            "            with contextlib.suppress(OSError, ValueError):\n"
             "                text = open(os.path.join(folder, name)).read()\n"
-            "                if name != 'spec.py' and ('canary' in text or 'SOLUTION' in text or 'oracle' in text): found.append((folder, name, text))\n"
-            + TELL
+            "                telling = 'canary' in text or 'SOLUTION' in text or 'oracle' in text\n"
+            "                if telling and name != 'spec.py': found.append((folder, name, text))\n" + TELL
         },
         NONE | OTHERS,
     ),
@@ -204,7 +205,8 @@ ATTACKS = {
             "90.1": BLOCK + "import socket, urllib.request\n"
             "for family, address in ((2, ('1.1.1.1', 53)), (2, ('127.0.0.1', 22)), (40, (2, 1)), (16, (0, 0))):\n"
             "    for kind in (1, 2, 3):\n        with contextlib.suppress(OSError):\n"
-            "            s = socket.socket(family, kind); s.settimeout(0.2); s.connect(address); found.append(address)\n"
+            "            s = socket.socket(family, kind); s.settimeout(0.2)\n"
+            "            s.connect(address); found.append(address)\n"
             "assert not found, 'CONNECTED'\n" + WRONG
         },
         NONE | OTHERS,
@@ -230,7 +232,8 @@ ATTACKS = {
         {
             "90.1": BLOCK + "import os, mmap\n"
             "with contextlib.suppress(OSError):\n    os.memfd_create('x'); found.append('memfd')\n"
-            "m, chunk = mmap.mmap(-1, 3 * 10 ** 9), b'1' * 10 ** 7\nfor _ in range(300): m.write(chunk)\nfound.append('shared')\n"
+            "m, chunk = mmap.mmap(-1, 3 * 10 ** 9), b'1' * 10 ** 7\nfor _ in range(300): m.write(chunk)\n"
+            "found.append('shared')\n"
             "assert not found, 'UNCOUNTED'\n" + WRONG
         },
         NONE | OTHERS,
@@ -260,8 +263,10 @@ ATTACKS = {
             "90.1": sent(
                 "for value in ({'task': '90.1', 'draw': 0, 'value': {'scaled': 'right', 'held': True, 'score': 4}},\n"
                 "  {'task': '90.1', 'draw': -1, 'value': {}}, {'task': ['90.1'], 'draw': 0, 'value': {}},\n"
-                "  {'task': '90.1', 'draw': 1e99, 'score': 9}, [], None, 7, {'done': True}, {'task': '99.9', 'begin': True},\n"
-                "  {'task': '90.1', 'draw': True, 'error': [[]], 'printed': 7}, {'task': '90.1', 'draw': 1, 'error': 7}):\n"
+                "  {'task': '90.1', 'draw': 1e99, 'score': 9}, [], None, 7, {'done': True},\n"
+                "  {'task': '99.9', 'begin': True},\n"
+                "  {'task': '90.1', 'draw': True, 'error': [[]], 'printed': 7},\n"
+                "  {'task': '90.1', 'draw': 1, 'error': 7}):\n"
                 "    text = json.dumps(value).encode()\n"
                 "    os.write(out, struct.pack('<4sIQ', b'TLC1', len(text), 0) + text)"
             )
@@ -284,7 +289,8 @@ ATTACKS = {
             "90.1": BLOCK
             + "import os, sys, torch\nplaces = ['/course/tlcourse/torch.py', '/course/x', '/usr/x', '/x', '/dev/x',\n"
             "  os.path.dirname(torch.__file__) + '/x', sys.prefix + '/x', '/etc/x', '/proc/sys/kernel/core_pattern']\n"
-            "for place in places:\n    with contextlib.suppress(OSError):\n        open(place, 'w').close(); found.append(place)\n"
+            "for place in places:\n    with contextlib.suppress(OSError):\n"
+            "        open(place, 'w').close(); found.append(place)\n"
             "assert not found, 'WROTE'\n" + WRONG
         },
         NONE | OTHERS,
@@ -302,14 +308,16 @@ ATTACKS = {
         {
             "90.1": "import os, time, threading\nfor _ in range(5):\n    if os.fork() == 0:\n        os.setsid()\n"
             "        if os.fork() == 0:\n            open(f'/tmp/left-{os.getpid()}', 'w').close()\n"
-            "            open(f'/dev/shm/left-{os.getpid()}', 'w').close()\n            time.sleep(900)\n        os._exit(0)\n"
+            "            open(f'/dev/shm/left-{os.getpid()}', 'w').close()\n            time.sleep(900)\n"
+            "        os._exit(0)\n"
             "threading.Thread(target=time.sleep, args=(900,)).start()\n" + REFERENCE["90.1"]
         },
         FULL,
     ),
     "tracing": (
         {
-            "90.1": "import sys\nsys.settrace(lambda *a: None)\nsys.setprofile(lambda *a: None)\nsys.setrecursionlimit(10**8)\n"
+            "90.1": "import sys\nsys.settrace(lambda *a: None)\nsys.setprofile(lambda *a: None)\n"
+            "sys.setrecursionlimit(10**8)\n"
             "def down(n): return down(n + 1)\n" + at_call("sys.path.clear()\nsys.modules.clear()")
         },
         NONE,
@@ -340,7 +348,7 @@ def watched(tmp_path_factory):
 def graded(tmp_path_factory, watched):
     """One batch of all attacks, with a witness after every fourth: id -> result, the batch's summary, and seconds."""
     folder, out = tmp_path_factory.mktemp("handed-in"), tmp_path_factory.mktemp("results")
-    for number, (name, (sources, _)) in enumerate(ATTACKS.items()):
+    for number, (sources, _) in enumerate(ATTACKS.values()):
         hand_in(folder, f"{number:03}-attack", REFERENCE | sources)
         if number % 4 == 3:
             hand_in(folder, f"{number:03}-witness", WITNESS)

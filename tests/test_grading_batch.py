@@ -45,15 +45,15 @@ def grades(found):
 
 
 def test_reference_stub_and_wrong_answers(place, tmp_path):
-    hand_in(tmp_path, "reference")
-    hand_in(tmp_path, "stub", STUBS)
-    hand_in(tmp_path, "wrong", WRONG)
-    hand_in(tmp_path, "empty", cells=[])
-    hand_in(tmp_path, "reordered", cells=[cell(s, task=t) for t, s in reversed(REFERENCE.items())])
-    hand_in(tmp_path, "twice", cells=[cell(s, task=t) for t, s in [*WRONG.items(), *REFERENCE.items()]])
-    hand_in(tmp_path, "bare", cells=[cell(s) for s in REFERENCE.values()])
-    (tmp_path / "broken.ipynb").write_text("{", encoding="utf-8")
-    found = grade_all(marker(place), find_submissions(tmp_path), tmp_path / "out", jobs=2)
+    hand_in(tmp_path / "in", "reference")
+    hand_in(tmp_path / "in", "stub", STUBS)
+    hand_in(tmp_path / "in", "wrong", WRONG)
+    hand_in(tmp_path / "in", "empty", cells=[])
+    hand_in(tmp_path / "in", "reordered", cells=[cell(s, task=t) for t, s in reversed(REFERENCE.items())])
+    hand_in(tmp_path / "in", "twice", cells=[cell(s, task=t) for t, s in [*WRONG.items(), *REFERENCE.items()]])
+    hand_in(tmp_path / "in", "bare", cells=[cell(s) for s in REFERENCE.values()])
+    (tmp_path / "in" / "broken.ipynb").write_text("{", encoding="utf-8")
+    found = grade_all(marker(place), find_submissions(tmp_path / "in"), tmp_path / "out", jobs=2)
     full = sum(FULL.values())
     assert grades(found) == {
         "reference": full,
@@ -76,9 +76,9 @@ def test_reference_stub_and_wrong_answers(place, tmp_path):
 def test_answers_may_use_earlier_ones(place, tmp_path):
     answers = REFERENCE | {"90.2": "def count(words):\n    helper()\n    return len(set(words))"}
     answers["90.1"] += "\ndef helper(): pass"
-    hand_in(tmp_path, "ada", answers)
-    hand_in(tmp_path, "eve", answers | {"90.1": "import os\nos._exit(0)"})
-    found = grade_all(marker(place), find_submissions(tmp_path), tmp_path / "out", jobs=1)
+    hand_in(tmp_path / "in", "ada", answers)
+    hand_in(tmp_path / "in", "eve", answers | {"90.1": "import os\nos._exit(0)"})
+    found = grade_all(marker(place), find_submissions(tmp_path / "in"), tmp_path / "out", jobs=1)
     assert grades(found) == {"ada": 8.0, "eve": 2.0}
 
 
@@ -89,9 +89,9 @@ def test_the_same_submission_gets_the_same_grade(place, tmp_path):
         "    return values * factor * (1 + (noise > 1.5)), (values * factor).sum()"
     }
     for name in ("one", "two"):
-        hand_in(tmp_path, name, noisy)
+        hand_in(tmp_path / "in", name, noisy)
     found = [
-        grade_all(marker(place), find_submissions(tmp_path), tmp_path / f"out{jobs}", jobs=jobs)["results"]
+        grade_all(marker(place), find_submissions(tmp_path / "in"), tmp_path / f"out{jobs}", jobs=jobs)["results"]
         for jobs in (1, 2)
     ]
     assert found[0] == found[1]
@@ -125,52 +125,56 @@ def test_a_batch_that_was_killed_goes_on(place, tmp_path):
 
 
 def test_what_is_resumed_is_the_same_paper_and_notebook(place, tmp_path):
-    hand_in(tmp_path, "ada")
-    hand_in(tmp_path, "bob")
+    hand_in(tmp_path / "in", "ada")
+    hand_in(tmp_path / "in", "bob")
     out = tmp_path / "out"
-    assert grade_all(marker(place), find_submissions(tmp_path), out, jobs=1)["resumed"] == 0
-    again = grade_all(marker(place), find_submissions(tmp_path), out, jobs=1)
+    assert grade_all(marker(place), find_submissions(tmp_path / "in"), out, jobs=1)["resumed"] == 0
+    again = grade_all(marker(place), find_submissions(tmp_path / "in"), out, jobs=1)
     assert (again["resumed"], again["starts"]) == (2, 0)
-    hand_in(tmp_path, "bob", STUBS)
-    assert grade_all(marker(place), find_submissions(tmp_path), out, jobs=1)["resumed"] == 1
+    hand_in(tmp_path / "in", "bob", STUBS)
+    assert grade_all(marker(place), find_submissions(tmp_path / "in"), out, jobs=1)["resumed"] == 1
     kept = out / "submissions" / "ada.json"
     kept.write_text(kept.read_text(encoding="utf-8").replace('"score": 8.0', '"score": 80.0'), encoding="utf-8")
-    found = grade_all(marker(place), find_submissions(tmp_path), out, jobs=1)
+    found = grade_all(marker(place), find_submissions(tmp_path / "in"), out, jobs=1)
     assert (found["resumed"], grades(found)) == (1, {"ada": 8.0, "bob": 0.0})
-    assert grade_all(marker(place, seed=4), find_submissions(tmp_path), out, jobs=1)["resumed"] == 0
+    assert grade_all(marker(place, seed=4), find_submissions(tmp_path / "in"), out, jobs=1)["resumed"] == 0
 
 
 def test_one_start_serves_a_batch(place, tmp_path):
     for number in range(8):
-        hand_in(tmp_path, f"learner-{number}", WRONG if number % 2 else REFERENCE | {"90.3": "import os\nos._exit(1)"})
-    found = grade_all(marker(place), find_submissions(tmp_path), tmp_path / "out", jobs=2)
+        hand_in(
+            tmp_path / "in",
+            f"learner-{number}",
+            WRONG if number % 2 else REFERENCE | {"90.3": "import os\nos._exit(1)"},
+        )
+    found = grade_all(marker(place), find_submissions(tmp_path / "in"), tmp_path / "out", jobs=2)
     assert found["starts"] == 2
     assert found["warm"]
 
 
 def test_without_a_shared_starter_the_grades_are_the_same(place, tmp_path):
-    hand_in(tmp_path, "ada")
-    hand_in(tmp_path, "eve", REFERENCE | {"90.2": "import os\nos._exit(0)"})
+    hand_in(tmp_path / "in", "ada")
+    hand_in(tmp_path / "in", "eve", REFERENCE | {"90.2": "import os\nos._exit(0)"})
     cold = Jail(place.kind, place.program, False)
-    found = grade_all(marker(cold), find_submissions(tmp_path), tmp_path / "out", jobs=1)
+    found = grade_all(marker(cold), find_submissions(tmp_path / "in"), tmp_path / "out", jobs=1)
     assert grades(found) == {"ada": 8.0, "eve": 6.0}
     assert found["starts"] == 4, "the reference, ada, and eve twice"
     assert not found["warm"]
 
 
 def test_a_reference_that_fails_stops_everything(place, tmp_path):
-    hand_in(tmp_path, "ada")
+    hand_in(tmp_path / "in", "ada")
     unsound = replace(marker(place), reference=REFERENCE | {"90.3": WRONG["90.3"]})
     with pytest.raises(UnsoundPaper, match=r"the solution of task 90\.3 is not right here"):
-        grade_all(unsound, find_submissions(tmp_path), tmp_path / "out", jobs=1)
+        grade_all(unsound, find_submissions(tmp_path / "in"), tmp_path / "out", jobs=1)
     assert not (tmp_path / "out" / "submissions").exists()
 
 
 def test_a_fault_of_ours_is_not_written_as_a_grade(place, tmp_path, monkeypatch):
-    hand_in(tmp_path, "ada")
+    hand_in(tmp_path / "in", "ada")
     monkeypatch.setattr(batch.export, "check", lambda value, what: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        grade_all(marker(place), find_submissions(tmp_path), tmp_path / "out", jobs=2)
+        grade_all(marker(place), find_submissions(tmp_path / "in"), tmp_path / "out", jobs=2)
     assert not (tmp_path / "out" / "submissions").exists()
 
 

@@ -132,13 +132,16 @@ def test_the_command_from_a_zip_to_a_folder(tmp_path, capsys):
         ([], 2, "grading needs submissions, --assignment, --out"),
         (["x", "--assignment", "03"], 2, "grading needs --out"),
         (["missing", "--assignment", "03", "--out", "out"], 1, "no such file or folder: missing"),
-        ([".", "--assignment", "77", "--out", "out"], 1, "nothing was handed in|no exercises '77'"),
-        ([".", "--assignment", "03", "--out", "out", "--jobs", "0"], 1, "--jobs 0"),
-        ([".", "--assignment", "03", "--out", "out", "--roster", "none.csv"], 1, "none.csv"),
+        (["in", "--assignment", "77", "--out", "out"], 1, "no exercises '77'"),
+        (["in", "--assignment", "03", "--out", "in/out"], 1, "is inside of in"),
+        (["in", "--assignment", "03", "--out", "out", "--jobs", "0"], 1, "--jobs 0"),
+        (["in", "--assignment", "03", "--out", "out", "--roster", "none.csv"], 1, "none.csv"),
     ],
 )
 def test_what_is_wrong_is_one_line(arguments, status, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "ada.ipynb").write_text("{", encoding="utf-8")
     assert main(["grade", *arguments]) == status
     said = capsys.readouterr().err
     assert re.search(words, said)

@@ -79,7 +79,7 @@ def test_without_bubblewrap_plain_namespaces_serve(monkeypatch, tmp_path):
     only(monkeypatch, tmp_path, "unshare")
     place = choose()
     assert place.kind == "namespaces"
-    hand_in(tmp_path, "ada")
+    hand_in(tmp_path / "in", "ada")
     (result,) = _grade(place, tmp_path)
     assert (result["score"], result["jail"], result["warning"]) == (8.0, "namespaces", "")
 
@@ -93,7 +93,7 @@ def test_without_namespaces_a_container_serves(monkeypatch, tmp_path):
     place = choose()
     assert place.kind == "container"
     for name in ("ada", "bob"):
-        hand_in(tmp_path, name)
+        hand_in(tmp_path / "in", name)
     found = _grade(place, tmp_path)
     assert [(result["score"], result["jail"]) for result in found] == [(8.0, "container")] * 2
     calls = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
@@ -120,7 +120,7 @@ def test_trusting_is_said_in_every_result(monkeypatch, tmp_path):
     place = choose(trust=True)
     assert place == Jail("none")
     for name in ("ada", "bob"):
-        hand_in(tmp_path, name)
+        hand_in(tmp_path / "in", name)
     assert all("without a jail" in result["warning"] for result in _grade(place, tmp_path))
 
 
@@ -177,5 +177,5 @@ def test_the_doctors_report(chosen, held, status, capsys):
 
 
 def _grade(place, folder):
-    found = batch.grade_all(marker(place), intake.find_submissions(folder), folder / "out", jobs=1)
+    found = batch.grade_all(marker(place), intake.find_submissions(folder / "in"), folder / "out", jobs=1)
     return found["results"]

@@ -101,6 +101,8 @@ def grade(
 
     if jobs is not None and jobs < 1:
         raise ValueError(f"--jobs {jobs}: it is 1 or more")
+    if out.resolve().is_relative_to(submissions.resolve()):
+        raise ValueError(f"--out {out} is inside of {submissions}, where it would be taken for a submission")
     started = datetime.now(UTC)
     found, work = find_submissions(submissions), load_assignment(assignment)
     place = jail.choose(trust=trust)

@@ -1,8 +1,8 @@
 """Where a stranger's code runs: bubblewrap, else plain namespaces, else a container, else nowhere.
 
 bubblewrap, namespaces
-    No network, no other process, and of the disk what Python needs, read-only, beside a small /tmp in memory. They share
-    the kernel with everything else: a hole in it is a way out.
+    No network, no other process, and of the disk what Python needs, read-only, beside a small /tmp in memory. They
+    share the kernel with everything else: a hole in it is a way out.
 container
     The same from Podman or Docker, with their limits; a fresh one a submission. The kernel is shared, and whoever may
     talk to the Docker daemon is root on this machine.

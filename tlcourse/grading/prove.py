@@ -171,13 +171,14 @@ def answer(inputs):
 """
 RIGHTS = """
 import ctypes, os
+def powers():
+    return open("/proc/self/status").read().split("CapEff:")[1].split()[0].strip("0")
 def answer(inputs):
     libc = ctypes.CDLL(None, use_errno=True)
     got = [name for name, call in {
         "user namespace": lambda: libc.unshare(0x10000000),
         "mount": lambda: libc.mount(b"none", b"/tmp", b"tmpfs", 0, None),
-        "root": lambda: libc.setuid(0) or (0 if open("/proc/self/status").read().split("CapEff:")[1].split()[0].strip("0")
-                                           else 1),
+        "root": lambda: libc.setuid(0) or (0 if powers() else 1),
         "trace": lambda: libc.ptrace(16, os.getppid(), 0, 0),
     }.items() if call() == 0]
     return got
