@@ -1,4 +1,6 @@
-"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | grade``. Lesson 00 shows them.
+"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | progress | grade``.
+
+Lesson 00 shows them.
 
 Each command imports what it needs when it runs, so that `doctor` and `fetch` work where other things are missing.
 """
@@ -57,6 +59,20 @@ def _parser() -> argparse.ArgumentParser:
     experiments.add_argument("--list", action="store_true", help="only print their names")
     experiments.set_defaults(command=_experiments)
 
+    progress = commands.add_parser("progress", help="what you have tried and passed; nothing is sent anywhere")
+    progress.add_argument("--json", action="store_true", help="for programs")
+    progress.add_argument(
+        "--certificate", metavar="NAME", help="print a certificate of what was passed, with the answers"
+    )
+    progress.add_argument("--verify", metavar="FILE", help="run the answers of a certificate again, on fresh inputs")
+    progress.add_argument(
+        "--trust-submissions",
+        action="store_true",
+        help="with --verify: run code that somebody else wrote, without a jail",
+    )
+    progress.add_argument("--seed", type=int, help="with --verify: repeat the inputs of an earlier call")
+    progress.set_defaults(command=_progress)
+
     grade = commands.add_parser(
         "grade", help="grade submissions of an assignment in a jail; needs a clone of the course"
     )
@@ -111,6 +127,49 @@ def _experiments(options: argparse.Namespace) -> int:
     for name in options.names or by_name:
         make_results(by_name[name])
     return 0
+
+
+def _progress(options: argparse.Namespace) -> int:
+    from tlcourse.checks.certificate import CertificateError, make_certificate
+    from tlcourse.checks.records import ProgressError, read_progress
+
+    try:
+        if options.verify is not None:
+            return _verify(options)
+        if options.certificate is not None:
+            print(make_certificate(options.certificate), end="")
+        else:
+            progress = read_progress()
+            print(progress.as_json() if options.json else progress)
+    except (CertificateError, ProgressError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    import json
+    import secrets
+
+    from tlcourse.checks.certificate import verify
+
+    if not options.trust_submissions:
+        print(
+            f"error: {options.verify} holds code that somebody else wrote, and it would run without a jail. Read it "
+            f"first, "
+            "then add --trust-submissions.",
+            file=sys.stderr,
+        )
+        return 1
+    seed = secrets.randbits(32) if options.seed is None else options.seed
+    name, again = verify(options.verify, seed=seed)
+    if options.json:
+        print(json.dumps({"name": name, "seed": seed, "tasks": [vars(task) for task in again]}, indent=1))
+    else:
+        print("\n".join(task.text for task in again))
+        passed = sum(task.state == "passed" for task in again)
+        print(f"{name}: {passed} of {len(again)} answers passed again on fresh inputs (seed {seed})")
+    return 0 if all(task.state == "passed" for task in again) else 1
 
 
 def _grade(options: argparse.Namespace) -> int:

@@ -67,9 +67,12 @@ def judge(exercise: Exercise, runs: Sequence[Run]) -> Judgement:
     if any(run.outputs is None for run in failing):
         return Judgement(held, share, None, evidence, "there was no answer to compare")
     for known in exercise.misconceptions:
-        if all(_went_this_way(exercise, known, run) for run in failing):
-            fields = {"inputs": evidence.inputs, "outputs": evidence.outputs, "expected": evidence.expected}
-            return Judgement(held, share, known, evidence, known.message.format(**fields))
+        try:
+            if all(_went_this_way(exercise, known, run) for run in failing):
+                fields = {"inputs": evidence.inputs, "outputs": evidence.outputs, "expected": evidence.expected}
+                return Judgement(held, share, known, evidence, known.message.format(**fields))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            continue  # what came is of another kind, such as None or a text: it shows none of the known traits
     return Judgement(held, share, None, evidence, _plain_reason(exercise, evidence))
 
 

@@ -1,19 +1,17 @@
 """What a learner has done, kept in one small file a task in the learner's own folder; nothing is sent anywhere."""
 
-import ast
 import contextlib
 import html
-import inspect
 import json
 import os
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tlcourse.checks.answers import names_from_elsewhere, source_of
 from tlcourse.checks.spec import Exercise, lessons, load
 
-__all__ = ["Progress", "ProgressError", "Record", "note_hint", "note_verdict", "read_progress", "source_of"]
+__all__ = ["Progress", "ProgressError", "Record", "note_hint", "note_verdict", "read_progress"]
 
 
 class ProgressError(Exception):
@@ -133,16 +131,25 @@ def read_progress() -> Progress:
 
 
 def note_verdict(verdict: Any, exercise: Exercise, answer: Any) -> str:
-    """Keep what a check found; return why it could not be kept, or ""."""
+    """Keep what a check found; return what else there is to say about it, such as why it could not be kept."""
     if verdict.state == "not started":
         return ""
+
+    source = source_of(exercise.entry, answer) if verdict.passed else ""
 
     def change(record: Record) -> None:
         record.tries += 1
         if verdict.passed:
-            record.passed, record.answer = True, source_of(exercise.entry, answer)
+            record.passed, record.answer = True, source
 
-    return _update(exercise.id, change)
+    said = [_update(exercise.id, change)]
+    if elsewhere := names_from_elsewhere(source):
+        said.append(
+            f"But your cell uses {', '.join(f'`{name}`' for name in elsewhere)} from another cell. Only the answer's "
+            f"own "
+            "cell is graded: put everything that it needs into it."
+        )
+    return "\n".join(filter(None, said))
 
 
 def note_hint(task: str, count: int) -> int:
@@ -151,7 +158,7 @@ def note_hint(task: str, count: int) -> int:
 
     def change(record: Record) -> None:
         nonlocal step
-        step = record.hints
+        step = max(step, record.hints)
         record.hints += 1
 
     _update(task, change)
@@ -159,43 +166,7 @@ def note_hint(task: str, count: int) -> int:
     return step % count
 
 
-def source_of(entry: str, answer: Any) -> str:
-    """The source of a learner's answer: in a notebook the last run cell that defines the name, with all imports so far.
-
-    Returns
-    -------
-    Source that can be run by itself; "" where it cannot be found.
-    """
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell is None:
-        try:
-            return inspect.getsource(answer)
-        except (OSError, TypeError):
-            return ""
-    imports: list[str] = []
-    cell = ""
-    for source in map(shell.transform_cell, shell.user_ns.get("In", [])):
-        try:
-            body = ast.parse(source).body
-        except SyntaxError:
-            continue
-        imports += [ast.unparse(node) for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
-        if entry in _defined(body):
-            cell = source
-    return "\n".join([*dict.fromkeys(imports), "", cell]) if cell else ""
-
-
 _in_memory: dict[str, int] = {}  # hints seen, for where nothing can be written
-
-
-def _defined(body: list[ast.stmt]) -> set[str]:
-    names = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    for node in body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
 
 
 def _update(task: str, change: Any) -> str:

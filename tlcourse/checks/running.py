@@ -9,6 +9,7 @@ import copy
 import ctypes
 import io
 import linecache
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ def run_once(exercise: Exercise, answer: Any, inputs: Inputs) -> Run:
     """
     given, printed = copy.deepcopy(inputs), io.StringIO()
     try:
-        with _within(exercise.seconds), contextlib.redirect_stdout(printed):
+        with _one_thread(), _within(exercise.seconds), contextlib.redirect_stdout(printed):
             outputs = exercise.probe(answer, given)
     except NotImplementedError:
         raise Trouble("not started", "not started yet", inputs) from None
@@ -67,7 +68,23 @@ def run_once(exercise: Exercise, answer: Any, inputs: Inputs) -> Run:
                 f"{brief(given[name])}. Work on a copy; the caller still needs it."
             )
             raise Trouble("mutated", text, inputs)
-    return Run(inputs, outputs, exercise.oracle(copy.deepcopy(inputs)))
+    with _one_thread():
+        return Run(inputs, outputs, exercise.oracle(copy.deepcopy(inputs)))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Tiny networks gain nothing from more, and threads that wait for each other on a busy machine cost much."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

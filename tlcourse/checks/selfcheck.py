@@ -75,8 +75,8 @@ def check(task: str, answer: Any, *, seed: int = 0) -> Verdict:
 
     exercise = find(task)
     verdict = try_answer(exercise, answer, seed=seed)
-    unkept = note_verdict(verdict, exercise, answer)
-    show(verdict, "\n".join(filter(None, [verdict.text, unkept])))
+    more = note_verdict(verdict, exercise, answer)
+    show(verdict, "\n".join(filter(None, [verdict.text, more])))
     return verdict
 
 
