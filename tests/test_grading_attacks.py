@@ -105,6 +105,7 @@ ATTACKS = {
     "a loop in the cell": ({"90.2": "while True: pass"}, {"90.1": 4.0, "90.2": 0.0, "90.3": 2.0}),
     "input": ({"90.2": "name = input('your name')"}, {"90.1": 4.0, "90.2": 0.0, "90.3": 2.0}),
     "no Python": ({"90.1": "def scaled(:\n"}, NONE | OTHERS),
+    "endless cells": (dict.fromkeys(REFERENCE, "x = '" + "\U0001f600" * 49_000 + "'\n"), dict.fromkeys(FULL, 0.0)),
     "a null byte": ({"90.1": "x = 1\x00\n"}, NONE | OTHERS),
     "another name": ({"90.1": "def rescaled(values, factor): return values"}, NONE | OTHERS),
     "rebound checks": ({"90.1": "check = grade = hint = judge = lambda *a, **k: 'passed'\n" + WRONG}, NONE | OTHERS),

@@ -170,12 +170,17 @@ def test_a_reference_that_fails_stops_everything(place, tmp_path):
     assert not (tmp_path / "out" / "submissions").exists()
 
 
-def test_a_fault_of_ours_is_not_written_as_a_grade(place, tmp_path, monkeypatch):
-    hand_in(tmp_path / "in", "ada")
-    monkeypatch.setattr(batch.export, "check", lambda value, what: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        grade_all(marker(place), find_submissions(tmp_path / "in"), tmp_path / "out", jobs=2)
-    assert not (tmp_path / "out" / "submissions").exists()
+def test_a_fault_of_ours_is_no_grade_and_stops_nobody_else(place, tmp_path, monkeypatch):
+    for name in ("ada", "bob", "eve"):
+        hand_in(tmp_path / "in", name)
+    check = batch.export.check
+    monkeypatch.setattr(
+        batch.export, "check", lambda value, what: 1 / 0 if value["id"] == "bob" else check(value, what)
+    )
+    found = grade_all(marker(place), find_submissions(tmp_path / "in"), tmp_path / "out", jobs=2)
+    assert found["unmarked"] == {"bob": "ZeroDivisionError: division by zero"}
+    assert grades(found) == {"ada": 8.0, "eve": 8.0}
+    assert not (tmp_path / "out" / "submissions" / "bob.json").exists()
 
 
 def test_the_seed_is_kept_for_its_owner(tmp_path):

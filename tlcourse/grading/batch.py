@@ -20,10 +20,10 @@ from tlcourse.grading.extract import Answers, extract
 from tlcourse.grading.intake import IntakeError, Submission, read_notebook
 from tlcourse.grading.jail import Jail, View
 from tlcourse.grading.score import Paper, clean, score_task
-from tlcourse.grading.supervise import Limits, Outcome, Worker
+from tlcourse.grading.supervise import Limits, Outcome, Worker, WorkerError
 from tlcourse.provenance import write_atomically
 
-__all__ = ["Marker", "UnsoundPaper", "check_reference", "grade_all", "kept_seed", "make_view", "mark"]
+__all__ = ["Marker", "NotAllMarked", "UnsoundPaper", "check_reference", "grade_all", "kept_seed", "make_view", "mark"]
 
 UNPROTECTED = (
     "Graded without a jail (--trust-submissions): the answers ran with all rights of whoever started the grader, and "
@@ -33,6 +33,10 @@ UNPROTECTED = (
 
 class UnsoundPaper(RuntimeError):
     """The course's own solution does not get all points here, so that nobody's grade would mean anything."""
+
+
+class NotAllMarked(RuntimeError):
+    """The grader itself failed on some submissions; the text names them. They have no result, which is not nought."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def grade_all(
 
     Returns
     -------
-    A dict: ``results`` (in the order of submissions), ``resumed`` (how many were there), ``starts`` (of jails),
+    A dict: ``results`` (in the order of submissions), ``unmarked`` (id -> a fault of the grader), ``resumed`` (how many were there), ``starts`` (of jails),
     ``warm``.
 
     Raises
@@ -138,6 +142,7 @@ def grade_all(
             results[submission.id] = kept
             tick()
     resumed, broken, workers = len(results), [], []
+    unmarked: dict[str, str] = {}
     ticking = threading.Lock()
 
     def serve(worker: Worker) -> None:
@@ -145,15 +150,20 @@ def grade_all(
             with worker:
                 while not broken:
                     submission = waiting.get_nowait()
-                    result = mark(marker, submission, worker)
-                    export.check(result, "submission")
-                    write_atomically(_path(out, submission), export.as_text(result))
-                    results[submission.id] = result
+                    try:
+                        result = mark(marker, submission, worker)
+                        export.check(result, "submission")
+                        write_atomically(_path(out, submission), export.as_text(result))
+                        results[submission.id] = result
+                    except (WorkerError, OSError):
+                        raise
+                    except Exception as error:  # a fault of ours, which is no grade and stops nobody else's
+                        unmarked[submission.id] = f"{type(error).__name__}: {error}"
                     with ticking:
                         tick()
         except queue.Empty:
             return
-        except BaseException as error:  # ours, not the submission's: the batch ends, and says why
+        except BaseException as error:  # no jail starts any more, or nothing can be written
             broken.append(error)
 
     with tempfile.TemporaryDirectory(prefix="tlcourse-course-") as folder:
@@ -182,7 +192,8 @@ def grade_all(
     if broken:
         raise broken[0]
     return {
-        "results": [results[submission.id] for submission in submissions],
+        "results": [results[submission.id] for submission in submissions if submission.id in results],
+        "unmarked": unmarked,
         "resumed": resumed,
         "starts": sum(worker.starts for worker in workers),
         "start_seconds": [round(worker.start_seconds, 2) for worker in workers],

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
             trust=options.trust_submissions,
             people=export.read_roster(options.roster) if options.roster else None,
         )
-    except (jail.NoJail, WorkerError, batch.UnsoundPaper, KeyError, ValueError, OSError) as error:
+    except (jail.NoJail, WorkerError, batch.NotAllMarked, batch.UnsoundPaper, KeyError, ValueError, OSError) as error:
         print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return 1
     if options.json:
@@ -96,6 +96,8 @@ def grade(
         If there is none and ``trust`` is false.
     UnsoundPaper
         If the course's own solution does not get all points here.
+    NotAllMarked
+        If the grader failed on some; the others' results are written.
     """
     from tqdm import tqdm
 
@@ -114,7 +116,7 @@ def grade(
     quiet = os.environ.get("TLCOURSE_PROGRESS") == "0"
     with tqdm(total=len(found), unit="submission", disable=quiet) as bar:
         graded = batch.grade_all(marker, found, out, jobs=jobs or _cores(), tick=bar.update)
-    results = graded.pop("results")
+    results, unmarked = graded.pop("results"), graded["unmarked"]
     record = {
         "format": export.FORMAT,
         "assignment": assignment,
@@ -138,6 +140,9 @@ def grade(
         "submissions": [{"id": r["id"], "name": r["name"], "digest": r["digest"]} for r in results],
     }
     export.write_all(record, out, audit=audit, people=people)
+    if unmarked:
+        listed = "; ".join(f"{name} ({error})" for name, error in sorted(unmarked.items()))
+        raise batch.NotAllMarked(f"{len(unmarked)} could not be marked, through a fault of the grader: {listed}")
     return record
 
 

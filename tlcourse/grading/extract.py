@@ -14,7 +14,7 @@ __all__ = ["Answers", "extract"]
 
 MARK = re.compile(r"^\s*#\s*task\s+(\d\d\w?\.\d+)\b", re.IGNORECASE | re.MULTILINE)
 MAGIC = re.compile(r"^\s*[%!]")
-LONGEST = 200_000  # characters; intake cuts one beyond
+LONGEST = 50_000  # characters; the answers of a notebook must fit into one message to the jail
 # Names that an answer hardly needs, and that somebody looking for expected values would use. They cost no point: a
 # person may want to look.
 CURIOUS = frozenset(
@@ -123,7 +123,7 @@ def _runnable(source: str) -> tuple[str | None, list[str]]:
     """Leave out a notebook's magic lines, where the rest is Python only without them."""
     if len(source) > LONGEST:
         return None, [f"its answer cell has more than {LONGEST:,} characters and was not read"]
-    if _parses(source) or not any(map(MAGIC.match, source.splitlines())):
+    if not any(map(MAGIC.match, source.splitlines())) or _parses(source):
         return source, []
     without = "\n".join("" if MAGIC.match(line) else line for line in source.splitlines())
     return without, ["lines that begin with % or ! were left out"]

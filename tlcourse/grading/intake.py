@@ -131,9 +131,7 @@ def read_notebook(content: bytes) -> list[dict]:
     if not isinstance(raw, dict) or not isinstance(raw.get("nbformat"), int):
         raise IntakeError("it is no notebook: it does not say which nbformat it has")
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            notebook = _upgraded(text) if raw["nbformat"] < 4 else raw
+        notebook = _upgraded(text) if raw["nbformat"] < 4 else raw
         cells = notebook["cells"]
         if not isinstance(cells, list) or len(cells) > MOST_CELLS:
             raise IntakeError(f"it has more than {MOST_CELLS} cells, or none")
@@ -165,7 +163,9 @@ def _upgraded(text: str) -> dict:
     """An older notebook as one of nbformat 4."""
     import nbformat
 
-    return nbformat.reads(text, as_version=4)
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        return nbformat.reads(text, as_version=4)
 
 
 def _plain_cell(cell: dict) -> dict:
