@@ -124,8 +124,8 @@ def grade_all(
 
     Returns
     -------
-    A dict: ``results`` (in the order of submissions), ``unmarked`` (id -> a fault of the grader), ``resumed`` (how many were there), ``starts`` (of jails),
-    ``warm``.
+    A dict: ``results`` (in the order of submissions), ``unmarked`` (id -> a fault of the grader), ``resumed`` (how
+    many were there), ``starts`` (of jails), ``warm``.
 
     Raises
     ------
