@@ -19,6 +19,7 @@ from tlcourse.grading.score import TURNING
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # the first test waits for the whole batch
     pytest.mark.skipif(not jail.candidates(), reason="no jail can be had on this system"),
 ]
 NONE, OTHERS = {"90.1": 0.0}, {"90.2": 2.0, "90.3": 2.0}

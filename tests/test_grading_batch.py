@@ -16,7 +16,7 @@ from tlcourse.grading.batch import UnsoundPaper, grade_all, kept_seed
 from tlcourse.grading.intake import find_submissions
 from tlcourse.grading.jail import Jail, candidates, choose
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 if not candidates():
     pytest.skip("no jail can be had on this system", allow_module_level=True)
 

@@ -1,5 +1,7 @@
 """``python -m tlcourse grade`` on the course's own assignments."""
 
+import doctest
+import importlib
 import json
 import re
 import shutil
@@ -67,6 +69,7 @@ def test_without_a_clone_it_says_so(tmp_path):
 
 @pytest.mark.parametrize("number", lessons())
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_solutions_get_everything_stubs_nothing_and_wrong_answers_less(number, tmp_path):
     """The reference alone is checked before each batch; here it comes as a learner's notebook."""
     if not jail.candidates():
@@ -97,6 +100,7 @@ def test_solutions_get_everything_stubs_nothing_and_wrong_answers_less(number, t
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_command_from_a_zip_to_a_folder(tmp_path, capsys):
     if not jail.candidates():
         pytest.skip("no jail can be had on this system")
@@ -167,6 +171,12 @@ def test_the_doctor_is_part_of_the_command(monkeypatch, capsys):
     monkeypatch.setattr(prove, "survey", lambda trust: ("a", [prove.Finding("a", "network", True, f"trust {trust}")]))
     assert main(["grade", "--doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["findings"][0]["seen"] == "trust False"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tlcourse" / "grading").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_show_what_happens(path):
+    module = importlib.import_module(f"tlcourse.grading.{path.stem}".removesuffix(".__init__"))
+    assert doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
 
 
 def test_the_clone_is_where_the_course_is():

@@ -18,6 +18,7 @@ LINUX = sys.platform == "linux"
 WORKING = [place for place in candidates() if why_not(place) is None] if LINUX else []
 KINDS = [place.kind for place in WORKING]
 slow = pytest.mark.slow
+pytestmark = pytest.mark.timeout(900)
 
 FAKE_DOCKER = """#!{python}
 import os, sys, json

@@ -149,7 +149,7 @@ def learner_id(name: str) -> str:
     --------
     >>> learner_id("ada_1815")
     'ada_1815'
-    >>> learner_id("../../etc/passwd")[:12]
+    >>> learner_id("../../etc/passwd")[:11]
     'etc_passwd-'
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
