@@ -55,6 +55,9 @@ def oracle_power(inputs):
     return {"power": inputs["x"] ** 3}
 
 
+LAMBDAS = (lambda answer, inputs: {"y": answer(inputs["x"])}, lambda answer, i: {"z": plain([answer(i["x"])])})
+
+
 def exercise(number, title, points, entry, draw, probe, oracle, aspects, misconceptions=()):
     return Exercise(
         f"90.{number}", title, points, 1, 1, entry, draw, probe, oracle, aspects, misconceptions, HINTS, 3, 1.0

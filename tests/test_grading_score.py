@@ -131,20 +131,36 @@ def test_a_strangers_text_is_cleaned(text, expected):
 
 
 def test_what_a_probe_needs_is_cut_out_and_no_more():
-    source = courseware.cut_out(course, ["probe_scaled"], never=["oracle_scaled"])
+    source = courseware.cut_out(course, {"probe": course.probe_scaled}, never=["oracle_scaled"])
     namespace = {}
     exec(compile(source, "probes", "exec"), namespace)
     inputs = {"values": np.ones(2, dtype=np.float32), "factor": 3.0}
-    assert namespace["probe_scaled"](lambda v, f: (v * f, 6.0), inputs)["scaled"].tolist() == [3.0, 3.0]
+    assert namespace["probe"](lambda v, f: (v * f, 6.0), inputs)["scaled"].tolist() == [3.0, 3.0]
     for word in ("oracle", "CANARY", "Misconception", "draw", "json", "REFERENCE"):
         assert word not in source
 
 
+def test_a_lambda_is_cut_out():
+    source = courseware.cut_out(course, {"one": course.LAMBDAS[0], "two": course.LAMBDAS[1]})
+    namespace = {}
+    exec(compile(source, "probes", "exec"), namespace)
+    assert namespace["one"](abs, {"x": -2}) == {"y": 2}
+    assert namespace["two"](abs, {"x": -2}) == {"z": [2]}
+    assert "CANARY" not in source
+
+
 def test_a_probe_that_knows_the_answer_is_refused():
     with pytest.raises(ValueError, match="reaches oracle_scaled, which knows the answer"):
-        courseware.cut_out(course, ["marker"], never=["oracle_scaled"])
-    with pytest.raises(ValueError, match="does not define 'nobody'"):
-        courseware.cut_out(course, ["nobody"])
+        courseware.cut_out(course, {"probe": course.marker}, never=["oracle_scaled"])
+    with pytest.raises(ValueError, match="does not define 'inner'"):
+        courseware.cut_out(course, {"probe": inside()})
+
+
+def inside():
+    def inner(answer, inputs):
+        return {}
+
+    return inner
 
 
 def test_the_jails_copy_knows_no_answer(tmp_path):

@@ -10,7 +10,7 @@ import builtins
 import inspect
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -71,38 +71,37 @@ def copy_library(folder: Path, *, probes: Iterable[str] = ()) -> Path:
     return folder
 
 
-def cut_out(module: ModuleType, names: Iterable[str], *, never: Sequence[str] = ()) -> str:
+def cut_out(module: ModuleType, probes: Mapping[str, Callable], *, never: Sequence[str] = ()) -> str:
     """The source of these functions of a module, and of what they reach by name: imports, constants, other functions.
 
     Parameters
     ----------
     module
         An imported module whose source is at hand.
-    names
-        Top-level names, the probes'.
+    probes
+        New name -> a function of its top level, or a lambda in it.
     never
         Top-level names that must not be reached, the oracles'.
 
     Raises
     ------
     ValueError
-        If a name is not defined at the top level, or one of ``never`` is reached.
+        If a function is neither, or one of ``never`` is reached.
 
     Examples
     --------
     >>> import tlcourse.grading.courseware as here
-    >>> "def copy_library" in cut_out(here, ["imported_modules"])
-    False
+    >>> source = cut_out(here, {"probe": here.imported_modules})
+    >>> "def copy_library" in source, source.splitlines()[-1]
+    (False, 'probe = imported_modules')
     """
     tree = ast.parse(inspect.getsource(module))
     defining: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
         for name in _defined(statement):
             defining.setdefault(name, []).append(statement)
-    wanted, reached = list(names), set()
-    for name in wanted:
-        if name not in defining:
-            raise ValueError(f"{module.__name__} does not define {name!r} at its top level, where a probe must be")
+    bindings = [ast.parse(f"{name} = {_expression(module, tree, probe)}").body[0] for name, probe in probes.items()]
+    wanted, reached = [name for binding in bindings for name in _named(binding)], set()
     while wanted:
         name = wanted.pop()
         if name in reached or name not in defining:
@@ -114,7 +113,7 @@ def cut_out(module: ModuleType, names: Iterable[str], *, never: Sequence[str] = 
     if known:
         raise ValueError(f"a probe of {module.__name__} reaches {', '.join(sorted(known))}, which knows the answer")
     kept = [s for s in tree.body if reached.intersection(_defined(s)) and not _is_docstring(s)]
-    return "\n\n".join(ast.unparse(_only(statement, reached)) for statement in kept) + "\n"
+    return "\n\n".join(ast.unparse(_only(statement, reached)) for statement in [*kept, *bindings]) + "\n"
 
 
 def imported_modules(sources: Iterable[str]) -> list[str]:
@@ -138,6 +137,18 @@ def imported_modules(sources: Iterable[str]) -> list[str]:
 def library_path() -> Path | None:
     """Where the library is installed beside other packages, which the jail shows: it must be hidden there."""
     return PACKAGE if PACKAGE.is_relative_to(sys.prefix) or PACKAGE.is_relative_to(sys.base_prefix) else None
+
+
+def _expression(module: ModuleType, tree: ast.Module, probe: Callable) -> str:
+    """What gives the function where the module's names are: its name, or a lambda's source."""
+    if getattr(module, probe.__name__, None) is probe:
+        return probe.__name__
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Lambda) and node.lineno == probe.__code__.co_firstlineno:
+            (code,) = [c for c in compile(ast.Expression(node), "", "eval").co_consts if inspect.iscode(c)][:1]
+            if (code.co_code, code.co_names) == (probe.__code__.co_code, probe.__code__.co_names):
+                return ast.unparse(node)
+    raise ValueError(f"{module.__name__} does not define {probe.__name__!r} at its top level, where a probe must be")
 
 
 def _defined(statement: ast.stmt) -> set[str]:

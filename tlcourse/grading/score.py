@@ -66,7 +66,7 @@ class Paper:
             {
                 "id": exercise.id,
                 "entry": exercise.entry,
-                "probe": [exercise.probe.__module__, exercise.probe.__name__],
+                "probe": [exercise.probe.__module__, _probe_name(exercise)],
                 "answer": answers[exercise.id],
                 "inputs": self.inputs[exercise.id] if exercise.id in asked else [],
             }
@@ -119,7 +119,8 @@ def prepare(
     for name, members in by_module.items():
         module = inspect.getmodule(members[0].probe)
         oracles = [exercise.oracle.__name__ for exercise in members]
-        probes[name] = courseware.cut_out(module, [exercise.probe.__name__ for exercise in members], never=oracles)
+        named = {_probe_name(exercise): exercise.probe for exercise in members}
+        probes[name] = courseware.cut_out(module, named, never=oracles)
     text = repr((seed, probes, tuple(setup), [(e.id, e.points, e.entry, e.draws, e.aspects) for e in exercises]))
     key = hashlib.sha256((text + repr(expected)).encode("utf-8", "replace")).hexdigest()
     return Paper(tuple(exercises), inputs, expected, tuple(setup), probes, key)
@@ -183,6 +184,10 @@ def clean(text: str) -> str:
 
 
 UNFIT = {"kind": "unfit", "message": "what came back is not of the kind that this task asks for", "line": None}
+
+
+def _probe_name(exercise: Exercise) -> str:
+    return f"probe_{exercise.id.replace('.', '_')}"
 
 
 def _draw(exercise: Exercise, hidden: Mapping | None, seed: int) -> list[dict]:
