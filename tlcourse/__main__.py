@@ -1,10 +1,13 @@
-"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | progress``. Lesson 00 shows them.
+"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | progress | grade``.
+
+Lesson 00 shows them.
 
 Each command imports what it needs when it runs, so that `doctor` and `fetch` work where other things are missing.
 """
 
 import argparse
 import sys
+from pathlib import Path
 
 __all__ = ["main"]
 
@@ -69,6 +72,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     progress.add_argument("--seed", type=int, help="with --verify: repeat the inputs of an earlier call")
     progress.set_defaults(command=_progress)
+
+    grade = commands.add_parser(
+        "grade", help="grade submissions of an assignment in a jail; needs a clone of the course"
+    )
+    grade.add_argument("submissions", nargs="?", type=Path, help="a notebook, a zip, or a folder: one entry a learner")
+    grade.add_argument("--assignment", metavar="NUMBER", help='"03", or "03c" for the clinic after it')
+    grade.add_argument("--out", type=Path, help="the results' folder; a batch that was cut off goes on there")
+    grade.add_argument("--jobs", type=int, metavar="N", help="how many at a time (default: the cores)")
+    grade.add_argument("--roster", type=Path, help="CSV with id, name, email, canvas_id, sis_id, section")
+    grade.add_argument("--seed", type=int, help="of the inputs (default: a new one a results' folder)")
+    grade.add_argument("--json", action="store_true", help="for programs")
+    grade.add_argument("--doctor", action="store_true", help="attack the jails that this machine has, and report")
+    grade.add_argument(
+        "--trust-submissions", action="store_true", help="grade without a jail where there is none; each result says so"
+    )
+    grade.set_defaults(command=_grade)
     return parser
 
 
@@ -151,6 +170,12 @@ def _verify(options: argparse.Namespace) -> int:
         passed = sum(task.state == "passed" for task in again)
         print(f"{name}: {passed} of {len(again)} answers passed again on fresh inputs (seed {seed})")
     return 0 if all(task.state == "passed" for task in again) else 1
+
+
+def _grade(options: argparse.Namespace) -> int:
+    from tlcourse.grading.command import run
+
+    return run(options)
 
 
 if __name__ == "__main__":
