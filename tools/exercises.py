@@ -1,6 +1,6 @@
 """Make ``exercises/``, ``solutions/`` and ``solutions/hidden/`` from ``sources/exercises/*.py``; nothing is executed.
 
-``python -m tools.build`` calls it. How a source is written is said in CONTRIBUTING.md; the tags of its cells:
+``python -m tools.build`` calls it. The tags of the cells of a source:
 
 ========  =====================================================================================================
 task      markdown, with ``task="03.1"``: the statement; title, points and minutes are those of the `Exercise`
