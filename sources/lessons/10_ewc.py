@@ -225,8 +225,8 @@ def words(scores, sign=""):
 # {{ words(shares["batched"]) }}. {{ "" if drawn.found == "supported" else "The sampled one is right on average, but one
 # label a sample is a poor measurement where a model is certain: the labels that it hardly believes in carry most of the
 # information, and are hardly ever drawn." }} Such a factor is not the end of the world, for the strength of the penalty
-# multiplies it. But it is why a strength from somebody else's paper means nothing with your code, and below you see what remains
-# once each kind has its own best strength.
+# multiplies it. But it is why a strength from somebody else's paper means nothing with your code, and below you see
+# what remains once each kind has its own best strength.
 #
 # ## EWC on paper
 #
@@ -387,10 +387,10 @@ def kinds_table():
 # At `1e4` the exact one is ahead of the empirical one by
 # {{ words(swept("accuracy", "exact", at) - swept("accuracy", "empirical", at), "+") }} and of the batched one by
 # {{ words(swept("accuracy", "exact", at) - swept("accuracy", "batched", at), "+") }}; at its own best, each kind is as
-# good as the others. The best strengths are read on the test split here, which flatters all four alike. What the wrong kinds cost is mostly
-# the *scale*: whoever tunes will hardly see the mistake, and whoever copies a strength will see nothing work. The
-# library converts between conventions (`tlcourse.convert_ewc`), because libraries differ in the half, in the
-# division and in the kind.
+# good as the others. The best strengths are read on the test split here, which flatters all four alike. What the wrong
+# kinds cost is mostly the *scale*: whoever tunes will hardly see the mistake, and whoever copies a strength will see
+# nothing work. The library converts between conventions (`tlcourse.convert_ewc`), because libraries differ in the half,
+# in the division and in the kind.
 #
 # ## Three scenarios, one of which defeats it
 #
