@@ -36,7 +36,9 @@ import numpy as np
 from tlcourse import claim, cockpit, evaluate, interpolate, load_results, plots, train, widgets
 from tlcourse.experiments.lesson09 import REMEDIES_COMPARED, TRIALS
 from tlcourse.experiments.remedied import (
+    EPOCHS,
     LR,
+    REMEDIES,
     cells_then_digits,
     learn_cells,
     remedied_schedule,
@@ -97,6 +99,7 @@ print(inspect.getsource(Remedy))
 # not used below. All see the same {{ len(digits.train) }} digits in {{ EPOCHS }} epochs; none gets more steps.
 
 # %%
+print(f"{EPOCHS} epochs each; two references without a value: {', '.join(sorted(REMEDIES.keys() - TRIALS.keys()))}")
 for remedy, values in TRIALS.items():
     print(f"{remedy:20} {', '.join(f'{value:g}' for value in values)}")
 
