@@ -6,7 +6,7 @@ from tlcourse.experiments.lesson04 import DEPTH, RECIPE, SHIFT
 from tlcourse.experiments.lesson05 import RECIPES
 from tlcourse.experiments.lesson06 import NEWS
 from tlcourse.experiments.lesson08 import CELLS_IN_TURN, TEXTS_IN_TURN
-from tlcourse.experiments.lesson09 import REMEDIES_COMPARED
+from tlcourse.experiments.lesson09 import REMEDIES_CHOSEN, REMEDIES_COMPARED
 from tlcourse.experiments.lesson10 import DECADES, HELD_TEXTS, THREE_SCENARIOS
 
 __all__ = ["EXPERIMENTS"]
@@ -24,6 +24,7 @@ EXPERIMENTS = (
     TEXTS_IN_TURN,
     CELLS_IN_TURN,
     REMEDIES_COMPARED,
+    REMEDIES_CHOSEN,
     THREE_SCENARIOS,
     DECADES,
     HELD_TEXTS,
