@@ -34,7 +34,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from tlcourse import claim, cockpit, evaluate, interpolate, load_results, plots, train, widgets
-from tlcourse.experiments.lesson09 import REMEDIES_COMPARED, TRIALS
+from tlcourse.experiments.lesson09 import CHOSEN, REMEDIES_CHOSEN, REMEDIES_COMPARED, TRIALS
 from tlcourse.experiments.remedied import (
     EPOCHS,
     LR,
@@ -135,7 +135,30 @@ print(chosen)
 
 # %% [markdown]
 # Which value is best depends on what you want. We take the sum of both validation scores, the cells' AUC and the
-# digits' accuracy: somebody for whom both tasks matter alike. Written down before, about the *test* splits:
+# digits' accuracy: somebody for whom both tasks matter alike.
+#
+# Five seeds left half of our claims open, for plain training itself scatters widely. All of these were about six
+# settings, so those were run on {{ len(REMEDIES_CHOSEN.seeds) }} *fresh* seeds, once, with the same bars
+# (`make experiments NAME=remedies_chosen`). That is cleaner than more of the same: nothing was chosen on the fresh
+# ones.
+
+# %%
+fresh = load_results(REMEDIES_CHOSEN)
+fresh.rerun()
+assert {remedy: chosen[remedy] for remedy in CHOSEN} == CHOSEN
+
+
+def confirm(metric, remedy):
+    return fresh.scores(metric, remedy=remedy, value=CHOSEN.get(remedy))
+
+
+def kept_more(remedy):
+    """AUC on the cells beyond that of plain training, on fresh seeds where there are some."""
+    return confirm("old", remedy) - confirm("old", "plain") if remedy in CHOSEN else old[remedy] - plain_old
+
+
+# %% [markdown]
+# Written down before, about the *test* splits:
 #
 # - plain training costs the cells **more than `0.1`** AUC;
 # - replay, EWC, LoRA, a small rate and gradual unfreezing each keep **more than `0.05`** more than plain training;
@@ -145,19 +168,21 @@ print(chosen)
 
 # %%
 before = read("old_before", "plain")
-claim("Plain training on digits costs the cells more than 0.1 AUC", before - plain_old, above=0.1)
+plain_lost = confirm("old_before", "plain") - confirm("old", "plain")
+claim("Plain training on digits costs the cells more than 0.1 AUC", plain_lost, above=0.1)
 for remedy in ("replay", "EWC", "LoRA", "small rate", "gradual unfreezing"):
-    claim(f"{remedy}: keeps over 0.05 AUC more than plain training", old[remedy] - plain_old, above=0.05)
+    claim(f"{remedy}: keeps over 0.05 AUC more than plain training", kept_more(remedy), above=0.05)
 for remedy in ("early stopping", "weight decay", "dropout"):
-    claim(f"{remedy}: keeps less than 0.05 AUC more than plain training", old[remedy] - plain_old, below=0.05)
+    claim(f"{remedy}: keeps less than 0.05 AUC more than plain training", kept_more(remedy), below=0.05)
 
 # %%
-claim("replay: costs the digits less than 0.02", plain_new - new["replay"], below=0.02)
-claim("EWC: costs the digits less than 0.05", plain_new - new["EWC"], below=0.05)
-claim("LoRA: costs the digits more than 0.02", plain_new - new["LoRA"], above=0.02)
+paid = {remedy: confirm("new", "plain") - confirm("new", remedy) for remedy in CHOSEN}
+claim("replay: costs the digits less than 0.02", paid["replay"], below=0.02)
+claim("EWC: costs the digits less than 0.05", paid["EWC"], below=0.05)
+claim("LoRA: costs the digits more than 0.02", paid["LoRA"], above=0.02)
 
 # %%
-lost_prediction.reveal((before - plain_old).mean, (before - plain_old).interval())
+lost_prediction.reveal(plain_lost.mean, plain_lost.interval())
 
 # %%
 HELD = ("L2-SP", "EWC", "distillation", "replay")
@@ -217,8 +242,10 @@ def best(scores):
 # *Ordinary regularisation is no memory.* Decay pulls weights towards zero, dropout makes features redundant, early
 # stopping watches the new task. None of them knows where the old task was.
 #
-# *A small rate is a remedy, and an honest one.* It slides along the frontier: less is learnt and less is lost. What
-# deserves the name of a method must lie beyond that line, up and to the right.
+# *A small rate is the first remedy to try.* A third of the usual rate keeps {{ words(kept_more("small rate")) }} AUC
+# more of the cells, and costs the digits {{ words(paid["small rate"]) }}: nothing that we can see. The usual rate, good
+# for a network with nothing to lose, was too high for one that has. What deserves the name of a method must do better
+# than a small rate.
 #
 # *Distillation asks the old head about the new images.* Where new images look like old ones, that holds the old
 # function. Digits do not look like solar cells, and what the old head says of a digit says little about cells. It was
@@ -231,21 +258,19 @@ def best(scores):
 
 # %%
 both = {remedy: old[remedy] + new[remedy] for remedy in TRIALS}
-claim("EWC beats a small rate in the sum of both scores", both["EWC"] - both["small rate"], above=0.0)
+sums = {remedy: confirm("old", remedy) + confirm("new", remedy) for remedy in CHOSEN}
+beaten = claim("EWC beats a small rate in the sum of both scores", sums["EWC"] - sums["small rate"], above=0.0)
 claim("EWC beats L2-SP in the sum of both scores", both["EWC"] - both["L2-SP"], above=0.0)
-replay_best = claim("Replay beats EWC in the sum of both scores", both["replay"] - both["EWC"], above=0.0)
+replay_best = claim("Replay beats EWC in the sum of both scores", sums["replay"] - sums["EWC"], above=0.0)
 
 # %%
 ax = plots.differences(
-    {
-        f"{remedy} against a small rate": both[remedy] - both["small rate"]
-        for remedy in ("L2-SP", "LoRA", "EWC", "replay")
-    },
+    {f"{remedy} against a small rate": sums[remedy] - sums["small rate"] for remedy in ("LoRA", "EWC", "replay")},
     label="sum of AUC on the cells and accuracy on the digits",
 )
 plots.show(
     ax,
-    alt="L2-SP, LoRA, EWC and replay against a small rate: difference of the sum of both scores, five seeds, with "
+    alt="LoRA, EWC and replay against a small rate: difference of the sum of both scores on the fresh seeds, with "
     "intervals and a line at zero.",
     colours=64,
 )
@@ -253,9 +278,12 @@ plots.show(
 # %% [markdown]
 # L2-SP and EWC are the same penalty but for one factor: how much the old task minds each weight. The difference between
 # them, {{ words(both["EWC"] - both["L2-SP"]) }}, is what that factor, the Fisher information, is worth here. Lesson 10
-# is about it. {{ "Replay needs no such theory, and keeps more: it has what the penalties only summarise." if
-# replay_best.found == "supported" else "Whether replay, which has what the penalties only summarise, does better still,
-# these seeds do not settle." }}
+# is about it. {{ "And it beats a small rate." if beaten.found == "supported" else "That it beats a small rate, these
+# seeds do not show: EWC is better by " + words(sums["EWC"] - sums["small rate"]) + ". A method with a strength to tune,
+# a second copy of the weights and a pass over old data is hard to tell from turning one knob down." }}
+# {{ "Replay, which has what the penalties only summarise, does better still." if replay_best.found == "supported" else
+# "Replay, with " + str(CHOSEN["replay"]) + " photographs, is at " + words(sums["replay"] - sums["EWC"]) + " against
+# EWC." }}
 #
 # ## Drive it yourself
 #
@@ -398,12 +426,16 @@ def mean_of(scores):
 
 seen = mean_of([old[remedy] - read("old", remedy, blind[remedy]) for remedy in HOLDING])
 print({remedy: f"{chosen[remedy]:g} -> {blind[remedy]:g}" for remedy in HOLDING})
-claim("Chosen by the new task alone, remedies keep over 0.02 AUC less on average", seen, above=0.02)
+trapped = claim("Chosen by the new task alone, remedies keep over 0.02 AUC less on average", seen, above=0.02)
 
 # %% [markdown]
-# Tuned blindly, the five keep {{ words(seen) }} less. The remedy was not at fault. **A remedy for forgetting can only
-# be tuned by looking at what is forgotten.** If the old data cannot be kept, keep at least a small validation split of
-# them, and look at it before they go.
+# Tuned blindly, the five keep {{ words(seen) }} less. {{ "The remedy was not at fault." if trapped.found == "supported"
+# else "That is less than we said. Only " + ", ".join(remedy for remedy in HOLDING if chosen[remedy] != blind[remedy]) +
+# " would have been set otherwise, and in that direction: towards holding less. For the others, what was best for the
+# digits also held the cells, because here holding did not cost the digits anything. So the trap did not spring in this
+# experiment; where the two tasks pull apart, as on the left end of a frontier, it would." }} **What a remedy
+# keeps can only be known by looking at what is forgotten.** If the old data cannot be kept, keep at least a small
+# validation split of them, and look at it before they go.
 #
 # ## Your turn
 #
@@ -428,9 +460,10 @@ theirs = {
 # ## What to take away
 #
 # - Every remedy is a plan, an option or a term of the loss. The loop stays as it was.
-# - A small rate trades one task for the other. Compare every remedy with it, at an equal budget.
+# - Try a small rate first, and compare every other remedy with it, at an equal budget.
 # - Ordinary regularisation does not remember.
-# - A few old samples are worth much. Where they cannot be kept, a penalty that knows which weights matter comes next.
+# - EWC, LoRA, slow early stages and a few old samples all keep most of what plain training loses; they differ in what
+#   they need.
 # - Choose the strength on both tasks, never on the new one alone.
 # - Freeze the statistics, or count them: with statistics that follow, plain training left
 #   {{ words(read("old", "statistics follow"), "") }} of the cells.
