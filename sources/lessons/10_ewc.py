@@ -169,8 +169,8 @@ browser = cockpit.fisher_browser(
 
 # %% [markdown]
 # The margin is dark: no digit has ink there, and a weight that is never used may go anywhere. That is the room for a
-# new task. Note also what the map does *not* look like: the digit. It is bright where ink *varies* and the class is in
-# doubt.
+# new task. The map of a class looks a little like its digit, for two reasons that stand in the formula: the square of
+# the ink, and the doubt, which is largest for samples that could be of this class.
 #
 # ## Four things called Fisher
 #
