@@ -40,6 +40,7 @@ DEVICES = {
     ("doctor", "device.type == 'cuda'"): "the report names the card",
     ("doctor", "device.type == 'cpu'"): "the report says that a card is not used",
     ("evaluation", ".cpu()"): "scikit-learn's scores",
+    ("sequences", ".cpu()"): "labels meet probabilities, which come back there",
     ("probes", ".cpu()"): "scikit-learn's logistic regression",
     ("centroids", ".cpu()"): "distances in float64, which not every device has",
     ("similarity", ".cpu()"): "sums in float64, which not every device has",
