@@ -185,27 +185,17 @@ claim("LoRA: costs the digits more than 0.02", paid["LoRA"], above=0.02)
 lost_prediction.reveal(plain_lost.mean, plain_lost.interval())
 
 # %%
-HELD = ("L2-SP", "EWC", "distillation", "replay")
-figure, axes = plt.subplots(1, 2, figsize=(13, 5), sharex=True, sharey=True, layout="constrained")
-sides = {
-    "terms of the loss": HELD,
-    "plans and options": [remedy for remedy in TRIALS if remedy not in HELD],
-}
-for ax, (title, remedies) in zip(axes, sides.items(), strict=True):
-    plots.frontier(
-        {"plain": (plain_old, plain_new), **{remedy: (old[remedy], new[remedy]) for remedy in remedies}},
-        old="AUC on the cells, afterwards",
-        new="accuracy on the digits",
-        ax=ax,
-    )
-    ax.axvline(before.mean, color="#717581", linestyle=":", linewidth=1)
-    ax.set_title(title, fontsize=10)
-    ax.legend(frameon=True, framealpha=0.9, fontsize=8, loc="lower left")
+DRAWN = [remedy for remedy in TRIALS if remedy not in ("early stopping", "weight averaging")]
+ax = plots.frontier(
+    {"plain": (plain_old, plain_new), **{remedy: (old[remedy], new[remedy]) for remedy in DRAWN}},
+    old="AUC on the cells, afterwards",
+    new="accuracy on the digits",
+)
+ax.axvline(before.mean, color="#717581", linestyle=":", linewidth=1)
 plots.show(
-    figure,
-    alt="Accuracy on the digits against AUC on the cells afterwards, one point with intervals both ways for each "
-    "remedy at the value that validation chose: terms of the loss on the left, plans and options on the right; a "
-    "dotted line marks the cells before the digits.",
+    ax,
+    alt="Accuracy on the digits against AUC on the cells afterwards, one point with intervals both ways for plain "
+    "training and nine remedies at the value that validation chose; a dotted line marks the cells before the digits.",
     colours=128,
 )
 
@@ -233,7 +223,8 @@ def best(scores):
 # %% [markdown]
 # {{ frontier_table() }}
 #
-# The table is sorted by the sum of both. Cells before the digits: {{ words(before, "") }}; after plain training:
+# Ten colours can be told apart, so two of the eleven are not in the figure: early stopping lies on plain training, for
+# the digits' loss kept falling to the end, and weight averaging has a figure of its own below. The table is sorted by the sum of both. Cells before the digits: {{ words(before, "") }}; after plain training:
 # {{ words(plain_old, "") }}, with {{ words(plain_new, "") }} on the digits. Most of the cells is left by
 # {{ best(old) }}, most is reached on the digits by {{ best(new) }}.
 #
@@ -266,7 +257,7 @@ replay_best = claim("Replay beats EWC in the sum of both scores", sums["replay"]
 # %%
 ax = plots.differences(
     {f"{remedy} against a small rate": sums[remedy] - sums["small rate"] for remedy in ("LoRA", "EWC", "replay")},
-    label="sum of AUC on the cells and accuracy on the digits",
+    label="sum of both scores",
 )
 plots.show(
     ax,
