@@ -223,10 +223,11 @@ def best(scores):
 # %% [markdown]
 # {{ frontier_table() }}
 #
-# Ten colours can be told apart, so two of the eleven are not in the figure: early stopping lies on plain training, for
-# the digits' loss kept falling to the end, and weight averaging has a figure of its own below. The table is sorted by the sum of both. Cells before the digits: {{ words(before, "") }}; after plain training:
-# {{ words(plain_old, "") }}, with {{ words(plain_new, "") }} on the digits. Most of the cells is left by
-# {{ best(old) }}, most is reached on the digits by {{ best(new) }}.
+# Ten colours can be told apart, so two of the eleven are not in the figure: early stopping, which lies on plain
+# training, and weight averaging, which has a figure of its own below. The table is sorted by the sum of both. Cells
+# before the digits: {{ words(before, "") }}; after plain training: {{ words(plain_old, "") }}, with {{
+# words(plain_new, "") }} on the digits. Most of the cells is left by {{ best(old) }}, most is reached on the digits
+# by {{ best(new) }}.
 #
 # Three things are worth seeing.
 #
