@@ -225,8 +225,8 @@ def best(scores):
 #
 # Ten colours can be told apart, so two of the eleven are not in the figure: early stopping, which lies on plain
 # training, and weight averaging, which has a figure of its own below. The table is sorted by the sum of both. Cells
-# before the digits: {{ words(before, "") }}; after plain training: {{ words(plain_old, "") }}, with {{
-# words(plain_new, "") }} on the digits. Most of the cells is left by {{ best(old) }}, most is reached on the digits
+# before the digits: {{ words(before, "") }}; after plain training: {{ words(plain_old, "") }},
+# with {{ words(plain_new, "") }} on the digits. Most of the cells is left by {{ best(old) }}, most is reached on the digits
 # by {{ best(new) }}.
 #
 # Three things are worth seeing.
@@ -241,7 +241,7 @@ def best(scores):
 #
 # *Distillation asks the old head about the new images.* Where new images look like old ones, that holds the old
 # function. Digits do not look like solar cells, and what the old head says of a digit says little about cells. It was
-# made for tasks of one kind, and lesson 10 meets such tasks.
+# made for tasks of one kind.
 #
 # ## Do penalties beat a small rate?
 #
