@@ -226,8 +226,8 @@ def best(scores):
 # Ten colours can be told apart, so two of the eleven are not in the figure: early stopping, which lies on plain
 # training, and weight averaging, which has a figure of its own below. The table is sorted by the sum of both. Cells
 # before the digits: {{ words(before, "") }}; after plain training: {{ words(plain_old, "") }},
-# with {{ words(plain_new, "") }} on the digits. Most of the cells is left by {{ best(old) }}, most is reached on the digits
-# by {{ best(new) }}.
+# with {{ words(plain_new, "") }} on the digits. Most of the cells is left by {{ best(old) }}, most is reached on the
+# digits by {{ best(new) }}.
 #
 # Three things are worth seeing.
 #
@@ -424,8 +424,8 @@ trapped = claim("Chosen by the new task alone, remedies keep over 0.02 AUC less 
 # Tuned blindly, the five keep {{ words(seen) }} less. {{ "The remedy was not at fault." if trapped.found == "supported"
 # else "That is less than we said. Only " + ", ".join(remedy for remedy in HOLDING if chosen[remedy] != blind[remedy]) +
 # " would have been set otherwise, and in that direction: towards holding less. For the others, what was best for the
-# digits also held the cells, because here holding did not cost the digits anything. So the trap did not spring in this
-# experiment; where the two tasks pull apart, as on the left end of a frontier, it would." }} **What a remedy
+# digits also held the cells. So the trap did not spring in this experiment; where the two tasks pull apart, it
+# would." }} **What a remedy
 # keeps can only be known by looking at what is forgotten.** If the old data cannot be kept, keep at least a small
 # validation split of them, and look at it before they go.
 #
@@ -455,7 +455,7 @@ theirs = {
 # - Try a small rate first, and compare every other remedy with it, at an equal budget.
 # - Ordinary regularisation does not remember.
 # - EWC, LoRA, slow early stages and a few old samples all keep most of what plain training loses; they differ in what
-#   they need.
+#   they need, and in what the new task pays.
 # - Choose the strength on both tasks, never on the new one alone.
 # - Freeze the statistics, or count them: with statistics that follow, plain training left
 #   {{ words(read("old", "statistics follow"), "") }} of the cells.
