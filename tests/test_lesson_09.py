@@ -8,6 +8,7 @@ from tlcourse.experiments import remedied
 from tlcourse.experiments.lesson09 import CHOSEN, REMEDIES_CHOSEN, REMEDIES_COMPARED, TRIALS
 from tlcourse.experiments.remedied import EPOCHS, LR, REMEDIES, remedied_schedule
 from tlcourse.plans import apply_plan, parameter_groups
+from tlcourse.results import load_results
 
 
 @pytest.fixture
@@ -68,6 +69,19 @@ def test_gradual_unfreezing_opens_the_head_first_and_all_in_the_end(model):
         opened.append([name for name in model.stages if name not in model.frozen_stages])
     assert opened[0] == ["head"] and opened[-1] == list(model.stages)
     assert [len(stages) for stages in opened] == [1, 4, 7, 10, 10, 10]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", [REMEDIES_COMPARED, REMEDIES_CHOSEN], ids=lambda experiment: experiment.name)
+def test_a_point_that_is_run_again_falls_among_the_kept_ones(experiment, one_thread):
+    """Not close to its own seed, as `Kept.rerun` asks: another processor moves single runs of plain training far."""
+    kept = load_results(experiment)
+    setting, seed = kept.drawn()
+    live = remedied.run_remedy(seed=seed, **setting)
+    assert set(live) == set(kept.points(**setting)[0]["scores"])
+    for metric in ("old_before", "old", "new", "old_val", "new_val"):
+        low, high = kept.scores(metric, **setting).prediction_interval(0.99)
+        assert low <= live[metric] <= high, (metric, setting, seed)
 
 
 def test_every_remedy_has_three_trials_and_what_was_chosen_is_one():

@@ -107,11 +107,13 @@ for remedy, values in TRIALS.items():
 # ## The frontier
 #
 # {{ len(REMEDIES_COMPARED.settings) }} settings, {{ len(REMEDIES_COMPARED.seeds) }} seeds each, made by
-# `make experiments NAME=remedies_compared`. One point, which the hash of the code draws, runs again now.
+# `make experiments NAME=remedies_compared`. Other lessons run one such point again, live. Here a single run says too
+# little for that: at the usual rate plain training is so unsteady that another processor, with the same seed, may leave
+# the cells at quite another score. The suite runs one point that the hash of the code draws, and asks whether it falls
+# among the kept ones; you look at means and intervals, as always.
 
 # %%
 kept = load_results(REMEDIES_COMPARED)
-live = kept.rerun()
 
 
 # %%
@@ -144,7 +146,6 @@ print(chosen)
 
 # %%
 fresh = load_results(REMEDIES_CHOSEN)
-fresh.rerun()
 assert {remedy: chosen[remedy] for remedy in CHOSEN} == CHOSEN
 
 
