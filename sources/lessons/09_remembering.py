@@ -396,7 +396,7 @@ claim(
 # %% [markdown]
 # Halfway, the digits lose {{ words(halfway_new) }}, and the cells keep {{ words(halfway_old) }}. Whether the line
 # between two solutions is good is a property of the way that led from one to the other: short steps at a small rate
-# stay in one valley, as in lesson 04's averages; a thousand images at this rate may not.
+# stay in one valley, as in lesson 04's averages; six epochs at this rate may not.
 #
 # ## The trap: to tune a remedy by the new task alone
 #

@@ -156,7 +156,10 @@ def _defined(statement: ast.stmt) -> set[str]:
         return {statement.name}
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return {alias.asname or alias.name.partition(".")[0] for alias in statement.names}
-    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    # Of an assignment its targets alone: a name that a comprehension in it binds is not the module's.
+    places = getattr(statement, "targets", None) or [getattr(statement, "target", statement)]
+    nodes = (node for place in places for node in ast.walk(place))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def _named(statement: ast.stmt) -> list[str]:
