@@ -17,8 +17,10 @@ def pytest_collection_modifyitems(items):
     if not Path(sys.prefix).resolve().is_relative_to("/tmp"):
         return
     reason = "the environment lies below /tmp, which is another folder in the grader's jail: put the clone elsewhere"
+    quick = ("test_a_bad_seed_is_said", "test_this_machine_has_the_jails_that_continuous_integration_installs")
     for item in items:
-        if item.path.name.startswith("test_grading_") and item.get_closest_marker("slow"):
+        slow = item.path.name.startswith("test_grading_") and item.get_closest_marker("slow")
+        if slow or item.name in quick:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 

@@ -132,11 +132,10 @@ def choose(*, trust: bool = False) -> Jail:
         if reason is None:
             return jail
         tried.append(f"{jail.program or jail.kind}: {reason}")
-    if Path(sys.prefix).resolve().is_relative_to("/tmp"):
-        raise NoJail(
-            f"{sys.prefix!r} lies below /tmp, which a jail replaces by one of its own: put the clone elsewhere"
-        )
-    raise NoJail(f"no jail works on this machine ({'; '.join(tried) or 'none is installed'}). {HOW_TO_GET_ONE}")
+    way_on = HOW_TO_GET_ONE
+    if tried and Path(sys.prefix).resolve().is_relative_to("/tmp"):
+        way_on = f"{sys.prefix!r} lies below /tmp, which a jail replaces by one of its own: put the clone elsewhere."
+    raise NoJail(f"no jail works on this machine ({'; '.join(tried) or 'none is installed'}). {way_on}")
 
 
 def why_not(jail: Jail) -> str | None:
