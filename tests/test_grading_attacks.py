@@ -91,7 +91,7 @@ ENDED = {
     "close everything": "os.closerange(0, 1000)",
     "no more memory": "x = [bytearray(b'1') * 10 ** 8 for _ in range(1000)]",
     "endless loop": "while True: pass",
-    "endless loop that catches": "while True:\n    try:\n        time.sleep(100)\n    except BaseException: pass",
+    "endless loop that catches": "while True:\n    try:\n        time.sleep(100)\n    except BaseException: continue",
     "replaced exit": "os._exit = lambda *a: None; sys.exit = os._exit; os.closerange(0, 1000)",
 }
 ATTACKS = {

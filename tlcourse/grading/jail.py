@@ -29,6 +29,7 @@ __all__ = ["Jail", "NoJail", "View", "candidates", "choose", "command", "environ
 Kind = Literal["bubblewrap", "namespaces", "container", "none"]
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 SETTINGS = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime")
+SCRATCH = "/tmp"  # inside of every jail: in memory, private, the only place to write
 COURSE = "/course"  # where the jail has the course's library, without solutions
 FIRST_UID = 61_000  # of the users that answers run as where the grader is root; one a slot, so that limits are its own
 EMPTY_IMAGE = "tlcourse-empty"
@@ -133,8 +134,10 @@ def choose(*, trust: bool = False) -> Jail:
             return jail
         tried.append(f"{jail.program or jail.kind}: {reason}")
     way_on = HOW_TO_GET_ONE
-    if tried and Path(sys.prefix).resolve().is_relative_to("/tmp"):
-        way_on = f"{sys.prefix!r} lies below /tmp, which a jail replaces by one of its own: put the clone elsewhere."
+    if tried and Path(sys.prefix).resolve().is_relative_to(SCRATCH):
+        way_on = (
+            f"{sys.prefix!r} lies below {SCRATCH}, which a jail replaces by one of its own: put the clone elsewhere."
+        )
     raise NoJail(f"no jail works on this machine ({'; '.join(tried) or 'none is installed'}). {way_on}")
 
 
@@ -178,9 +181,9 @@ def command(jail: Jail, view: View, arguments: list[str], *, root: Path, name: s
 def environment(course: str = COURSE) -> dict[str, str]:
     """All that the jail's processes inherit: one thread each, no device, nothing of the grader's own."""
     return {
-        "PATH": "/usr/bin:/bin",
-        "HOME": "/tmp",
-        "TMPDIR": "/tmp",
+        "PATH": os.defpath,
+        "HOME": SCRATCH,
+        "TMPDIR": SCRATCH,
         "LANG": "C.UTF-8",
         "USER": "learner",
         "PYTHONPATH": course,
@@ -191,9 +194,9 @@ def environment(course: str = COURSE) -> dict[str, str]:
         "MKL_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "MPLBACKEND": "agg",
-        "MPLCONFIGDIR": "/tmp",
-        "TLCOURSE_HOME": "/tmp",
-        "TLCOURSE_CACHE": "/tmp/cache",
+        "MPLCONFIGDIR": SCRATCH,
+        "TLCOURSE_HOME": SCRATCH,
+        "TLCOURSE_CACHE": f"{SCRATCH}/cache",
         "TLCOURSE_PROGRESS": "0",
         "HF_HUB_OFFLINE": "1",
     }
@@ -228,9 +231,9 @@ def _bubblewrap(jail: Jail, view: View, python: list[str], root: Path, name: str
     for path in view.masked():
         made += ["--size", "4096", "--perms", "0755", "--tmpfs", path, "--remount-ro", path]
     made += ["--proc", "/proc", "--dev", "/dev"]
-    for path in ("/tmp", "/dev/shm"):
+    for path in (SCRATCH, "/dev/shm"):
         made += ["--size", str(view.scratch), "--perms", "1777", "--tmpfs", path]
-    return [*made, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", *python]
+    return [*made, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH, *python]
 
 
 def _namespaces(jail: Jail, view: View, python: list[str], root: Path, name: str) -> list[str]:
@@ -255,7 +258,7 @@ def _container(jail: Jail, view: View, python: list[str], root: Path, name: str)
     made = [jail.program, "run", "--rm", "--interactive", "--name", name, "--network", "none", "--read-only"]
     made += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", f"{FIRST_UID}:{FIRST_UID}"]
     made += ["--memory", str(view.memory), "--memory-swap", str(view.memory), "--pids-limit", str(view.processes)]
-    made += ["--tmpfs", f"/tmp:rw,nosuid,nodev,size={view.scratch},mode=1777", "--shm-size", str(view.scratch)]
+    made += ["--tmpfs", f"{SCRATCH}:rw,nosuid,nodev,size={view.scratch},mode=1777", "--shm-size", str(view.scratch)]
     for key, value in environment().items():
         made += ["--env", f"{key}={value}"]
     # A container's image is empty: it has the system's own folders, where a link becomes what it leads to.
@@ -264,7 +267,7 @@ def _container(jail: Jail, view: View, python: list[str], root: Path, name: str)
         made += ["--volume", f"{here}:{there}:ro"]
     for path in view.masked():
         made += ["--tmpfs", f"{path}:ro,size=4k"]
-    return [*made, "--workdir", "/tmp", EMPTY_IMAGE, *python]
+    return [*made, "--workdir", SCRATCH, EMPTY_IMAGE, *python]
 
 
 def _prepare_image(program: str) -> str | None:
