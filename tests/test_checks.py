@@ -288,7 +288,8 @@ def test_an_import_is_not_cut_off(tmp_path, monkeypatch):
 
         return takes_long.value * x
 
-    run_once(dataclasses.replace(TASK, seconds=0.1), importing, {"x": np.ones(3)})
+    run = run_once(dataclasses.replace(TASK, seconds=0.1), importing, {"x": np.ones(3)})
+    assert run.outputs["y"].tolist() == [2.0, 2.0, 2.0]
 
 
 def test_whoever_only_waits_is_stopped_too(monkeypatch):
@@ -304,8 +305,10 @@ def test_whoever_only_waits_is_stopped_too(monkeypatch):
 
 def test_a_quick_answer_is_not_stopped_later():
     for _ in range(3):
-        run_once(dataclasses.replace(TASK, seconds=0.05), lambda x: 2 * x, {"x": np.ones(3)})
-    time.sleep(0.1)
+        run = run_once(dataclasses.replace(TASK, seconds=0.05), lambda x: 2 * x, {"x": np.ones(3)})
+    until = time.process_time() + 0.1  # what is stopped is stopped after so much of the processor's time
+    while time.process_time() < until:
+        assert run.outputs["y"].tolist() == [2.0, 2.0, 2.0]
 
 
 def test_inputs_survive_and_threads_are_as_before():

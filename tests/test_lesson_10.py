@@ -37,11 +37,11 @@ def test_every_setting_runs(few, scenario):
 
 
 @pytest.mark.parametrize("kind", ["exact", "sampled", "empirical", "batched"])
-def test_a_strength_that_is_far_too_high_lets_nothing_move(few, kind):
-    loose, stiff = (run_digits("task", "EWC", strength, kind, seed=3) for strength in (0.0, 1e12))
+def test_the_strength_reaches_the_penalty(few, kind):
+    loose, held = (run_digits("task", "EWC", strength, kind, seed=3) for strength in (0.0, 1e6))
     plain = run_digits("task", "plain", seed=3)
     assert loose == plain
-    assert stiff["accuracy"] != plain["accuracy"]
+    assert held != plain
 
 
 def test_the_declared_points():

@@ -156,8 +156,7 @@ def _verify(options: argparse.Namespace) -> int:
     if not options.trust_submissions:
         print(
             f"error: {options.verify} holds code that somebody else wrote, and it would run without a jail. Read it "
-            f"first, "
-            "then add --trust-submissions.",
+            "first, then add --trust-submissions.",
             file=sys.stderr,
         )
         return 1

@@ -60,53 +60,49 @@ class _Target:
 
 NETWORK = """
 import socket
+from contextlib import suppress
 def answer(inputs):
     got = []
     for address in inputs["addresses"]:
-        try:
+        with suppress(OSError):
             socket.create_connection((address, inputs["port"]), timeout=1).close()
             got.append(address)
-        except OSError:
-            pass
     return got
 """
 READ = """
 import os
+from contextlib import suppress
 def answer(inputs):
     got = []
     places = [inputs["folder"], inputs["clone"] + "/solutions", inputs["clone"] + "/sources", inputs["clone"] + "/.git"]
     for place in places:
         for folder, _, files in os.walk(place):
             for name in files[:50]:
-                try:
+                with suppress(OSError):
                     got.append(open(os.path.join(folder, name), errors="replace").read()[:2000])
-                except OSError:
-                    pass
     for process in ("self", "1", str(inputs["grader"]), str(os.getppid())):
         for name in ("environ", "cmdline"):
-            try:
+            with suppress(OSError):
                 got.append(open(f"/proc/{process}/{name}", errors="replace").read()[:20000])
-            except OSError:
-                pass
     return "".join(got)
 """
 WRITE = """
 import os
+from contextlib import suppress
 def answer(inputs):
     got = []
     own = [inputs["folder"], inputs["clone"], inputs["python"]]
     for folder in [*own, "/usr", "/course", "/", "/etc", "/dev", "/var/tmp"]:
-        try:
+        with suppress(OSError):
             path = os.path.join(folder, "tlcourse-was-here")
             open(path, "w").close()
             got.append(path)
             os.remove(path)
-        except OSError:
-            pass
     return got
 """
 DISK = """
 import os
+from contextlib import suppress
 def answer(inputs):
     size, made = 0, []
     for number in range(64):
@@ -118,10 +114,8 @@ def answer(inputs):
         finally:
             made.append(f"/tmp/{number}")
     for path in made:
-        try:
+        with suppress(OSError):
             os.remove(path)
-        except OSError:
-            pass
     return size
 """
 FORK = """
@@ -139,24 +133,22 @@ def answer(inputs):
     return made
 """
 MEMORY = """
+from contextlib import suppress
 def answer(inputs):
     held = []
-    try:
+    with suppress(MemoryError):
         for _ in range(40):
             held.append(bytearray(b"1") * 50_000_000)
-    except MemoryError:
-        pass
     return len(held) * 50_000_000
 """
 HIDDEN_MEMORY = """
 import os
+from contextlib import suppress
 def answer(inputs):
     size = 0
-    try:
+    with suppress(OSError):
         for number in range(40):
             size += os.write(os.memfd_create(str(number)), bytes(15_000_000))
-    except OSError:
-        pass
     return size
 """
 PROCESSES = """
