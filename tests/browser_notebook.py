@@ -105,6 +105,14 @@ def source(image) -> str | None:
     return image.get_attribute("src")
 
 
+def opened(page, number: int):
+    """Run a cell until its view has been drawn: its output, its image, and what that shows."""
+    box = run_cell(page, number)
+    image = box.locator("img")
+    image.wait_for()
+    return box, image, source(image)
+
+
 def wait_for_new_source(page, image, old: str) -> str | None:
     """Wait until an image shows something else than before; what it shows then."""
     page.wait_for_function("([image, old]) => image.src !== old", arg=[image.element_handle(), old])

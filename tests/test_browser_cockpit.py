@@ -2,7 +2,15 @@
 
 import pytest
 
-from tests.browser_notebook import find_browser, jupyter_lab, open_notebook, run_cell, source, wait_for_new_source
+from tests.browser_notebook import (
+    find_browser,
+    jupyter_lab,
+    open_notebook,
+    opened,
+    run_cell,
+    source,
+    wait_for_new_source,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -26,14 +34,6 @@ def page(tmp_path_factory):
     find_browser()
     with jupyter_lab(tmp_path_factory.mktemp("lab"), CELLS) as address, open_notebook(address) as page:
         yield page
-
-
-def opened(page, number):
-    """The output of a cell whose view has been drawn, its image, and what is drawn."""
-    box = run_cell(page, number)
-    image = box.locator("img")
-    image.wait_for()
-    return box, image, source(image)
 
 
 def offered(control):
