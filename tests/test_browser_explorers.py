@@ -8,7 +8,6 @@ from tests.browser_notebook import (
     open_notebook,
     opened,
     run_cell,
-    source,
     wait_for_new_source,
 )
 
