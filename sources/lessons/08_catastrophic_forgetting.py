@@ -293,7 +293,7 @@ claim("Training on both, B is within 0.05 of B alone", price, above=-0.05, below
 
 # %% [markdown]
 # B alone takes {{ words(lost) }} from A. {{ "" if alone_costs.found == "supported" else "That is real, and it is less
-# than we had predicted: in ten epochs of one more task, a network forgets less than in four more tasks." }} Both
+# than we had predicted: one more task, at a tenth of the rate above, costs less than four more tasks." }} Both
 # together take {{ words(kept_together) }}, and reach B by {{ words(price, "+") }} less well: in as many steps they saw
 # half of B's samples, and half of A's. {{ "So training on B alone does not leave A's valley for want of room there, but
 # because nothing keeps it in. **Forgetting is a matter of the way, not of space.** Every remedy of lesson 09 is a way
