@@ -65,6 +65,7 @@ from tlcourse import (
 from tlcourse.experiments.lesson02 import GRAFTS
 
 SEEDS = range(5)  # the pilots had seeds of their own: 100 to 102
+FRESH = range(5, 15)  # for two questions that five seeds left on the edge of a bar
 
 # %% [markdown]
 # ## A network is a row of stages
@@ -377,6 +378,22 @@ def read_worlds(seed):
 
 read = over_seeds(read_worlds, SEEDS)
 
+# %% [markdown]
+# One more thing before we look. With the five seeds above, the interval of *texture* ended so close to its bar (`0.003`
+# away) that the verdict changed with the rounding of the processor: supported on one computer, inconclusive on the
+# next. A verdict like that says nothing. So what we claim about texture, here and further down, is asked of ten
+# **fresh** seeds, once, with the bars as they were. The curves keep their five seeds.
+
+
+# %%
+def read_texture(seed):
+    world = make_world("texture", classes=4, samples=500, size=48, seed=seed)
+    scores = probe_stages(backbone, world, strengths=(0.01, 0.1, 1.0))
+    return {stage: row["accuracy"] for stage, row in scores.items()}
+
+
+grain = over_seeds(read_texture, FRESH)
+
 # %%
 fig, axes = plt.subplots(2, 2, figsize=(9, 6.2), sharex=True, sharey=True, layout="constrained")
 for ax, cue in zip(axes.flat, CUES, strict=True):
@@ -400,7 +417,7 @@ at_stem = claim(
 )
 texture = claim(
     "Texture is read better after block3 than after the stem by more than 0.2",
-    read["texture", "probe", "block3"] - read["texture", "probe", "stem"],
+    grain["block3"] - grain["stem"],
     above=0.2,
 )
 shape = claim(
@@ -451,7 +468,7 @@ orientation = claim(
 )
 lost = claim(
     "Texture is read worse from the neck than from block3",
-    read["texture", "probe", "block3"] - read["texture", "probe", "neck"],
+    grain["block3"] - grain["neck"],
     above=0.0,
 )
 kept = claim(
@@ -473,8 +490,8 @@ random_orientation.reveal(
 # picture of beautiful edge filters as proof. **A probe shows that something can be read. That it was learnt, only the
 # comparison shows.**
 #
-# And with depth, texture goes from {{ f"{read['texture', 'probe', 'block3'].mean:.2f}" }} at block3 to
-# {{ f"{read['texture', 'probe', 'neck'].mean:.2f}" }} at the neck, though the neck has 32 times as many numbers.
+# And with depth, texture goes from {{ f"{grain['block3'].mean:.2f}" }} at block3 to
+# {{ f"{grain['neck'].mean:.2f}" }} at the neck, though the neck has 32 times as many numbers.
 # {{ "" if lost.found == "supported" else "That it gets lost is not shown by these seeds. (Digits, below, ask the same
 # of the shapes of strokes.)" }} In the twin colour goes from {{ f"{read['colour', 'random features',
 # 'stem'].mean:.2f}" }} to {{ f"{read['colour', 'random features', 'block7'].mean:.2f}" }}. To carry something through
@@ -518,6 +535,19 @@ def read_tasks(seed):
 
 real = over_seeds(read_tasks, SEEDS)
 
+# %% [markdown]
+# The gain on cells was the other question that five seeds left on its edge (`0.0004` from the bar), and it goes the
+# same way: the claim is asked of ten fresh seeds, the curves keep their five.
+
+
+# %%
+def read_cells(seed):
+    scores = probe_stages(backbone, load_task("solar", labels=200, seed=seed, size=64), strengths=(0.001, 0.01, 0.1))
+    return {stage: row["auc"] for stage, row in scores.items()}
+
+
+on_cells = over_seeds(read_cells, FRESH)
+
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 for ax, (metric, title) in zip(axes, {"auc": "solar cells", "accuracy": "digits"}.items(), strict=True):
@@ -537,7 +567,7 @@ plots.show(
 # %%
 defects = claim(
     "Defects of cells are read better after block5 than after the stem by more than 0.03 AUC",
-    real["auc", "probe", "block5"] - real["auc", "probe", "stem"],
+    on_cells["block5"] - on_cells["stem"],
     above=0.03,
 )
 written = claim(
