@@ -224,7 +224,7 @@ def _one_at_a_time(root: Path) -> "Iterator[None]":
         yield
 
 
-def main(arguments: "list[str]") -> int:
+def main(arguments: "tuple[str, ...]" = ()) -> int:
     """Run the set-up and return its exit status; ``engines`` asks for those as well."""
     try:
         check_python()
@@ -242,4 +242,4 @@ def main(arguments: "list[str]") -> int:
 
 if __name__ == "__main__":
     os.environ.pop("PYTHONHOME", None)  # would point the environment's interpreter elsewhere
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(tuple(sys.argv[1:])))
