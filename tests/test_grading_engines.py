@@ -22,6 +22,7 @@ from tlcourse.checks import find, lessons
 from tlcourse.grading import engines, nbgrader, otter, score, worker
 from tlcourse.grading.assignment import load_assignment
 from tlcourse.grading.engines import ENGINES, export
+from tlcourse.grading.extract import extract
 from tlcourse.grading.orders import hidden_source, order
 from tlcourse.grading.unjailed import NotYet, mark
 from tools import exercises
@@ -144,6 +145,19 @@ def test_the_first_lost_aspect_says_why_and_the_others_point_to_it():
     assert all(marked.message not in text and marked.titles[lost[0]] in text for text in said[1:])
 
 
+def test_without_the_jail_an_answer_can_read_what_is_expected():
+    """What docs/grading.md says is lost. Were this to fail, the page would be wrong."""
+
+    def reading(**inputs):
+        frame = sys._getframe()
+        while "paper" not in frame.f_locals:
+            frame = frame.f_back
+        paper, number = frame.f_locals["paper"], frame.f_locals["number"]
+        return paper.expected["03.1"][number]["left"]
+
+    assert mark("03.1", reading, seed=SEED).score == find("03.1").points
+
+
 def test_an_endless_answer_is_stopped_once(monkeypatch):
     import dataclasses
 
@@ -236,6 +250,18 @@ def test_the_source_for_nbgrader(number):
     given = ["".join(cell["source"]) for cell in json.loads(made.notebook)["cells"]]
     said = "  # take this line away, then find the defect"
     assert released == [text.replace(said, "") for text in given]
+
+
+@pytest.mark.parametrize("number", lessons())
+def test_the_jail_grades_a_notebook_for_nbgrader_as_well(number):
+    work = load_assignment(number)
+    cells = [
+        {"kind": cell["cell_type"], "source": "".join(cell["source"]), "metadata": cell["metadata"]}
+        for cell in nbgrader.source_notebook(order(number, seed=SEED))["cells"]
+    ]
+    found = extract(cells, {exercise.id: exercise.entry for exercise in work.exercises}, stubs=work.stubs)
+    assert found.notes == {}
+    assert found.sources == {key: nbgrader.marked_answer(work.stubs[key], work.reference[key]) for key in work.stubs}
 
 
 @pytest.mark.parametrize("number", lessons())

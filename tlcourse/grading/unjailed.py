@@ -94,8 +94,9 @@ def mark(task: str, answer: Any, *, seed: int, hidden: Callable[[np.random.Gener
 
     Examples
     --------
-    >>> mark("03.1", lambda **inputs: 1.0, seed=7).score
-    0.0
+    >>> marked = mark("03.1", lambda **inputs: 2.0, seed=7)
+    >>> marked.score, marked.max_score, marked.held
+    (0, 2.0, {'left': False})
     """
     exercise = find(task)
     paper = prepare((exercise,), seed=seed, hidden={task: hidden} if hidden else None)
