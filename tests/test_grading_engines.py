@@ -68,15 +68,15 @@ def tree_of(source):
     return ast.dump(ast.parse(source.replace("NotImplementedError()", "NotImplementedError")))
 
 
-def answers_of(book):
-    """Task id -> (what it is, source): the reference, the stub and every wrong answer."""
+def answers_of(book, *, most):
+    """The reference, the stub and the first wrong answers to each task."""
     for key, task in book.tasks.items():
-        for what, source in [("reference", task.reference), ("stub", task.stub), *task.wrong]:
+        for what, source in [("reference", task.reference), ("stub", task.stub), *task.wrong[:most]]:
             yield pytest.param(book, key, what, source, id=f"{key}-{what}")
 
 
 @pytest.mark.parametrize(
-    ("book", "key", "what", "source"), [answer for number in ("03", "03c") for answer in answers_of(BOOKS[number])]
+    ("book", "key", "what", "source"), [*answers_of(BOOKS["03"], most=3), *answers_of(BOOKS["03c"], most=1)]
 )
 def test_a_mark_is_what_the_grader_gives(book, key, what, source):
     """The grader's own worker runs the same answer on the same paper, here without its jail."""
@@ -143,6 +143,19 @@ def test_the_first_lost_aspect_says_why_and_the_others_point_to_it():
         said.append(str(caught.value))
     assert marked.message in said[0]
     assert all(marked.message not in text and marked.titles[lost[0]] in text for text in said[1:])
+
+
+def test_hidden_draws_count():
+    """An answer that is right but for no epoch at all, which the lesson's own draws never ask for."""
+
+    def answer(images, batch_size, epochs, momentum):
+        return (1 - momentum) ** (epochs * -(-images // batch_size)) if epochs else 0.0
+
+    def hidden(rng):
+        return {"images": 7, "batch_size": 7, "epochs": 0, "momentum": 0.1}
+
+    assert mark("03.1", answer, seed=SEED).score == find("03.1").points
+    assert mark("03.1", answer, seed=SEED, hidden=hidden).score == 0
 
 
 def test_without_the_jail_an_answer_can_read_what_is_expected():
