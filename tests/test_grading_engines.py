@@ -224,6 +224,7 @@ def test_the_archive_runs_its_scripts_with_what_the_course_depends_on(tmp_path):
     _, (archive, notebook) = export(order("03", seed=SEED), "otter", tmp_path)
     with zipfile.ZipFile(archive) as zipped:
         modes = {entry.filename: entry.external_attr >> 16 for entry in zipped.infolist()}
+        assert {entry.date_time[0] for entry in zipped.infolist()} == {1980}  # the day of the export is not in it
         environment = yaml.safe_load(zipped.read("environment.yml"))
         for name in ("setup.sh", "run_autograder"):
             assert modes[name] == 0o755
