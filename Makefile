@@ -12,13 +12,16 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 CLEAN := TLCOURSE_PROGRESS=0 TLCOURSE_HOME="$$(mktemp -d)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab doctor test test-fast lint build lessons stability bench experiments claims
+.PHONY: help setup engines lab doctor test test-fast lint build lessons stability bench experiments claims
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv ready and fetch the data; nothing else
 	@$(PYTHON) tools/setup.py
+
+engines: setup ## Otter-Grader and nbgrader in an environment of their own, for the tests of `tlcourse export`
+	@$(PYTHON) tools/setup.py engines
 
 lab: setup ## set up, check, and open JupyterLab at lesson 00 (LAB_ARGS="--no-browser --port 8899")
 	@$(PY) -m tlcourse doctor --quick
@@ -32,7 +35,7 @@ lint: setup ## style and errors, without running anything
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-test: lint ## everything: style, notebooks up to date, all tests, every notebook executed and compared
+test: lint engines ## everything: style, notebooks up to date, all tests, every notebook executed and compared
 	$(PY) -m tools.build --check
 	$(PY) -m pytest --durations=15
 	$(CLEAN) $(PY) -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --timeout=1200 \

@@ -144,6 +144,53 @@ def test_two_at_once_install_once(checkout):
     assert sorted(done) == [False, True] and runs(checkout) == before + 1
 
 
+def engine_commands(python, packages):
+    """Stands for the installation of the grading engines, and sees that what `.venv` has can be imported."""
+    write = f"import of_the_course; open('engines', 'a').write('{len(packages)} ')"
+    return [[python, "-c", write]]
+
+
+def test_the_engines_are_made_once_and_on_top_of_the_environment(checkout):
+    (packages,) = (checkout / ".venv").glob("lib/python*/site-packages")
+    (packages / "of_the_course.py").touch()
+    assert course_setup.prepare_engines(checkout, commands=engine_commands)
+    assert not course_setup.prepare_engines(checkout, commands=engine_commands)
+    assert (checkout / "engines").read_text() == "2 "
+    assert (course_setup.engines(checkout) / "bin" / "python").exists()
+    assert course_setup.is_ready(checkout)
+
+
+@pytest.mark.parametrize("case", ["dependency", "deleted"])
+def test_the_engines_follow_the_environment(case, checkout):
+    (packages,) = (checkout / ".venv").glob("lib/python*/site-packages")
+    (packages / "of_the_course.py").touch()
+    assert course_setup.prepare_engines(checkout, commands=engine_commands)
+    old = course_setup.engines(checkout) / "old"
+    old.touch()
+    CHANGES[case][0](checkout)
+    assert course_setup.prepare(checkout, commands=commands)
+    (packages / "of_the_course.py").touch()
+    assert course_setup.prepare_engines(checkout, commands=engine_commands)
+    assert not old.exists()
+
+
+def test_engines_that_could_not_be_installed_are_tried_again(checkout):
+    with pytest.raises(course_setup.SetupError, match="of_the_course.*failed; its message is above"):
+        course_setup.prepare_engines(checkout, commands=engine_commands)  # nothing of that name is there
+    (packages,) = (checkout / ".venv").glob("lib/python*/site-packages")
+    (packages / "of_the_course.py").touch()
+    assert course_setup.prepare_engines(checkout, commands=engine_commands)
+
+
+def test_pip_is_asked_for_the_extra():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ((python, *command),) = course_setup.engine_commands("python", project["optional-dependencies"]["exports"])
+    assert (python, command[:3]) == ("python", ["-m", "pip", "install"])
+    assert {name.partition(">")[0] for name in command[3:]} == {"nbgrader", "otter-grader"}
+
+
 def test_old_python_is_told_what_to_do():
     with pytest.raises(course_setup.SetupError, match=r"needs Python 3\.11 or newer, .* is 3\.9\. .*make PYTHON="):
         course_setup.check_python((3, 9))

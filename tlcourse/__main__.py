@@ -1,4 +1,4 @@
-"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | progress | grade``.
+"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | progress | grade | export``.
 
 Lesson 00 shows them.
 
@@ -88,6 +88,15 @@ def _parser() -> argparse.ArgumentParser:
         "--trust-submissions", action="store_true", help="grade without a jail where there is none; each result says so"
     )
     grade.set_defaults(command=_grade)
+
+    export = commands.add_parser(
+        "export", help="an assignment for Otter-Grader or nbgrader; needs a clone of the course"
+    )
+    export.add_argument("assignment", metavar="ASSIGNMENT", help='"03", or "03c" for the clinic after it')
+    export.add_argument("--to", required=True, choices=["otter", "nbgrader"], help="the engine that will grade")
+    export.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="may hold other assignments")
+    export.add_argument("--seed", type=int, help="of the inputs (default: a new one)")
+    export.set_defaults(command=_export)
     return parser
 
 
@@ -173,6 +182,12 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _grade(options: argparse.Namespace) -> int:
     from tlcourse.grading.command import run
+
+    return run(options)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from tlcourse.grading.engines import run
 
     return run(options)
 

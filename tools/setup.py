@@ -4,6 +4,10 @@ A stamp in the environment holds a hash of what was asked for (the project's dep
 pinned data); while it is right, nothing is installed. A marker lies there while an
 installation is under way: where it is found, the last one was interrupted and the environment is
 made anew.
+
+``tools/setup.py engines`` also makes `.venv/engines`, for the tests of the exports: Otter-Grader and
+nbgrader on top of what is in `.venv`. They are apart because nbgrader adds itself to every JupyterLab
+that it is installed beside.
 """
 
 import hashlib
@@ -52,14 +56,51 @@ def prepare(root: Path = ROOT, *, commands: "Callable[[str], list[list[str]]] | 
         python = str(interpreter(root))
         for command in (commands or install_commands)(python):
             print("[set-up]", " ".join(command[1:]), flush=True)
-            if subprocess.run(command, cwd=root, check=False).returncode:
-                raise SetupError(
-                    f"`{' '.join(command)}` failed; its message is above. The next `make` starts anew. "
-                    "Most often the network or the disk is the cause."
-                )
+            _run(command, root)
         _stamp(root).write_text(wanted(root), encoding="utf-8")
         _marker(root).unlink()
         print(f"[set-up] ready after {time.monotonic() - started:.0f} s", flush=True)
+    return True
+
+
+def prepare_engines(
+    root: Path = ROOT, *, commands: "Callable[[str, list[str]], list[list[str]]] | None" = None
+) -> bool:
+    """Make the environment of the grading engines ready, in a `.venv` that is; return whether anything had to be done.
+
+    Parameters
+    ----------
+    root
+        The checkout.
+    commands
+        Given the engines' interpreter and what to install, the commands that do it; None: pip.
+
+    Raises
+    ------
+    SetupError
+        If a command fails.
+    """
+    import tomllib
+
+    folder = engines(root)
+    stamp = folder / ".ready"
+    with _one_at_a_time(root):
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted(root):
+            return False
+        started = time.monotonic()
+        shutil.rmtree(folder, ignore_errors=True)
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        python = str(folder / "bin" / "python")
+        _run([str(interpreter(root)), "-m", "venv", "--without-pip", str(folder)], root)
+        (packages,) = folder.glob("lib/python*/site-packages")
+        # With this line the new interpreter sees what `.venv` has, pip included, which takes it for installed.
+        course = root / ".venv" / packages.relative_to(folder)
+        (packages / "course.pth").write_text(f"{course}\n", encoding="utf-8")
+        for command in (commands or engine_commands)(python, project["optional-dependencies"]["exports"]):
+            print("[set-up]", " ".join(command[1:]), flush=True)
+            _run(command, root)
+        stamp.write_text(wanted(root), encoding="utf-8")
+        print(f"[set-up] the engines are ready after {time.monotonic() - started:.0f} s", flush=True)
     return True
 
 
@@ -88,9 +129,19 @@ def install_commands(python: str) -> list[list[str]]:
     ]
 
 
+def engine_commands(python: str, packages: "list[str]") -> list[list[str]]:
+    """Return the commands that fill the environment of the engines."""
+    return [[python, "-m", "pip", "install", *packages]]
+
+
 def interpreter(root: Path) -> Path:
     """Return the environment's Python."""
     return root / ".venv" / "bin" / "python"
+
+
+def engines(root: Path) -> Path:
+    """Return the folder of the engines' environment, which goes when `.venv` is made anew."""
+    return root / ".venv" / "engines"
 
 
 def check_python(version: "tuple[int, ...]" = sys.version_info[:2]) -> None:
@@ -108,6 +159,14 @@ def check_python(version: "tuple[int, ...]" = sys.version_info[:2]) -> None:
             f"{sys.executable} cannot make virtual environments (its venv module is missing). "
             "On Debian or Ubuntu: `sudo apt install python3-venv`."
         ) from None
+
+
+def _run(command: "list[str]", root: Path) -> None:
+    if subprocess.run(command, cwd=root, check=False).returncode:
+        raise SetupError(
+            f"`{' '.join(command)}` failed; its message is above. The next `make` starts anew. "
+            "Most often the network or the disk is the cause."
+        )
 
 
 def _make_environment(root: Path) -> None:
@@ -165,11 +224,13 @@ def _one_at_a_time(root: Path) -> "Iterator[None]":
         yield
 
 
-def main() -> int:
-    """Run the set-up and return its exit status."""
+def main(arguments: "tuple[str, ...]" = ()) -> int:
+    """Run the set-up and return its exit status; ``engines`` asks for those as well."""
     try:
         check_python()
         prepare()
+        if "engines" in arguments:
+            prepare_engines()
     except SetupError as error:
         print(f"[set-up] {error}", file=sys.stderr)
         return 1
@@ -181,4 +242,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     os.environ.pop("PYTHONHOME", None)  # would point the environment's interpreter elsewhere
-    sys.exit(main())
+    sys.exit(main(tuple(sys.argv[1:])))
