@@ -153,5 +153,4 @@ RANGE_TEST = Exercise(
         "For each rate: loss = F.cross_entropy(mine(images), labels); note loss.item(); zero_grad and backward; then "
         "with torch.no_grad(): for each p with a gradient, p -= rate * p.grad.",
     ),
-    seconds=30.0,  # the first step of an optimiser of PyTorch may import for seconds
 )

@@ -198,7 +198,6 @@ STILL = Exercise(
     difficulty=3,
     minutes=15,
     entry="train_new_head",
-    seconds=30.0,  # who takes torch.optim waits for its first import
     draw=_draw_still,
     probe=_probe_still,
     oracle=lambda i: {
