@@ -186,6 +186,22 @@ def test_judgement_counts_an_aspect_that_held_in_every_run():
     assert judgement.share == 0.25
 
 
+def test_who_does_nothing_breaks_nothing():
+    """The second aspect holds whatever the answer does; it counts for whoever has begun, in every run."""
+    careful = dataclasses.replace(TASK, begun=lambda i, o, e: o["y"][0] != i["x"][0])
+
+    def shares(*answers):
+        return judge(careful, [run for answer in answers for run in runs(answer, count=2)]).share
+
+    assert (shares(lambda x: x), shares(lambda x: x + 1), shares(lambda x: 2 * x)) == (0, 0.25, 1)
+    assert shares(lambda x: x + 1, lambda x: x) == 0
+    assert shares(lambda x: None) == 0  # the predicate raises
+    judgement = judge(careful, runs(lambda x: 0 * x))
+    assert (judgement.share, judgement.misconception.name) == (0.25, "all zero")
+    judgement = judge(careful, [Run({"x": np.ones(1)}, None, {"y": 2, "kept": True})])
+    assert judgement.held == {"y": False, "kept": False}
+
+
 def test_judgement_shows_the_smallest_failing_run():
     made = runs(lambda x: x**2)
     judgement = judge(TASK, made)

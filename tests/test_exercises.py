@@ -38,6 +38,8 @@ FEWEST_WRONG, FEWEST_RIGHT = 4, 2
 SEEDS = (0, 1, 2)
 SECONDS = 10  # a task's whole table
 NOTHING = [None, ..., float("nan")]  # what an answer may be, or return, and no answer
+IDLE = [None, 0, True, "", [], {}]  # what an answer may return that has done nothing
+MOST_FOR_NOTHING = 0.25  # of the points
 
 
 def defined(book, task, source):
@@ -133,6 +135,19 @@ def test_answers_that_are_nothing_get_a_plain_message(key):
     assert raising.state == "raised"
     assert "ZeroDivisionError" in raising.text
     assert "1 // 0" in raising.text  # the learner's own line
+
+
+def given(*args, **kwargs):
+    return [*args, *kwargs.values()]
+
+
+@pytest.mark.parametrize("key", TASKS)
+def test_who_does_nothing_gets_next_to_nothing(key):
+    """An answer that breaks nothing could seem careful."""
+    _, task = TASKS[key]
+    answers = [lambda *args, value=value, **kwargs: value for value in IDLE]
+    answers += [lambda *args, **kwargs: given(*args, **kwargs)[0], lambda *args, **kwargs: given(*args, **kwargs)[-1]]
+    assert max(try_answer(task.exercise, answer, seed=0).share for answer in answers) <= MOST_FOR_NOTHING
 
 
 @pytest.mark.parametrize("key", TASKS)

@@ -30,7 +30,7 @@ class Judgement:
     Attributes
     ----------
     held
-        Aspect key -> whether it held in every run.
+        Aspect key -> whether it held in every run; none of them where the answer did nothing (`Exercise.begun`).
     share
         Sum of the weights of those that held: 0 to 1.
     misconception
@@ -58,7 +58,8 @@ def judge(exercise: Exercise, runs: Sequence[Run]) -> Judgement:
     """
     if not runs:
         raise ValueError(f"task {exercise.id}: an answer that was not run cannot be judged")
-    held = {aspect.key: all(_holds(exercise, aspect.key, run) for run in runs) for aspect in exercise.aspects}
+    begun = all(_begun(exercise, run) for run in runs)
+    held = {a.key: begun and all(_holds(exercise, a.key, run) for run in runs) for a in exercise.aspects}
     share = sum(aspect.weight for aspect in exercise.aspects if held[aspect.key])
     failing = [run for run in runs if not all(_holds(exercise, key, run) for key in held)]
     if not failing:
@@ -129,6 +130,15 @@ def brief(value: Any, *, most: int = 6) -> str:
         return brief(value.tolist(), most=most)
     items = [brief(item, most=most) for item in value]
     return "[" + ", ".join(items[: 2 * most]) + (", ...]" if len(items) > 2 * most else "]")
+
+
+def _begun(exercise: Exercise, run: Run) -> bool:
+    if exercise.begun is None or run.outputs is None:
+        return exercise.begun is None
+    try:
+        return bool(exercise.begun(run.inputs, run.outputs, run.expected))
+    except Exception:  # hostile or odd data, of which no list of exceptions would be complete
+        return False
 
 
 def _holds(exercise: Exercise, key: str, run: Run) -> bool:

@@ -105,6 +105,9 @@ class Exercise:
         Three, each saying more than the one before; the last one nearly gives it away.
     draws, seconds
         How many inputs a check draws, and how long the answer may take on each.
+    begun
+        ``(inputs, outputs, expected) -> bool``: whether an answer did anything at all. Who does nothing breaks nothing,
+        so that nothing counts unless this holds in every run. None: the aspects are enough.
 
     Raises
     ------
@@ -126,6 +129,7 @@ class Exercise:
     hints: tuple[str, str, str]
     draws: int = 6
     seconds: float = 5.0
+    begun: Callable[[Inputs, Outputs, Outputs], bool] | None = None
 
     def __post_init__(self) -> None:
         if abs(sum(aspect.weight for aspect in self.aspects) - 1) > 1e-9:
