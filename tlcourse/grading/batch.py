@@ -23,7 +23,18 @@ from tlcourse.grading.score import Paper, clean, score_task
 from tlcourse.grading.supervise import Limits, Outcome, Worker, WorkerError
 from tlcourse.provenance import write_atomically
 
-__all__ = ["Marker", "NotAllMarked", "UnsoundPaper", "check_reference", "grade_all", "kept_seed", "make_view", "mark"]
+__all__ = [
+    "Marker",
+    "NotAllMarked",
+    "UnsoundPaper",
+    "check_reference",
+    "grade_all",
+    "kept_seed",
+    "make_view",
+    "make_worker",
+    "mark",
+    "run_answers",
+]
 
 UNPROTECTED = (
     "Graded without a jail (--trust-submissions): the answers ran with all rights of whoever started the grader, and "
@@ -92,7 +103,7 @@ def mark(marker: Marker, submission: Submission, worker: Worker) -> dict:
     except IntakeError as error:
         result["problem"] = clean(str(error))
         answers = Answers(dict.fromkeys(entries))
-    arrived = _run(marker, answers.sources, worker) if any(answers.sources.values()) else {}
+    arrived = run_answers(marker, answers.sources, worker) if any(answers.sources.values()) else {}
     scored = []
     for exercise in marker.paper.exercises:
         missing = {n: {"error": {"kind": "missing"}} for n in range(len(marker.paper.inputs[exercise.id]))}
@@ -169,7 +180,7 @@ def grade_all(
     with tempfile.TemporaryDirectory(prefix="tlcourse-course-") as folder:
         view = make_view(Path(folder), marker)
         count = min(jobs, waiting.qsize())
-        workers += [_worker(marker, view, slot) for slot in range(count)]
+        workers += [make_worker(marker, view, slot) for slot in range(count)]
         if workers:
             try:
                 check_reference(marker, workers[0])
@@ -229,7 +240,7 @@ def check_reference(marker: Marker, worker: Worker) -> None:
     UnsoundPaper
         If it does not; the text names the task and what was wrong.
     """
-    arrived = _run(marker, dict(marker.reference), worker)
+    arrived = run_answers(marker, dict(marker.reference), worker)
     for exercise in marker.paper.exercises:
         task = score_task(marker.paper, exercise, arrived[exercise.id])
         if task["status"] != "right":
@@ -251,14 +262,15 @@ def make_view(folder: Path, marker: Marker) -> View:
     )
 
 
-def _worker(marker: Marker, view: View, slot: int) -> Worker:
+def make_worker(marker: Marker, view: View, slot: int = 0) -> Worker:
+    """A worker that has loaded what this paper's probes need; nothing is started yet."""
     imports = courseware.imported_modules([*marker.paper.setup, *marker.paper.probes.values()])
     if any(name.partition(".")[0] == "torch" for name in imports):
         imports.append("torch._dynamo")  # seconds, which the first optimiser of each submission would take
     return Worker(marker.place, view, imports=imports, limits=marker.limits, slot=slot)
 
 
-def _run(marker: Marker, answers: dict[str, str | None], worker: Worker) -> dict[str, dict[int, dict]]:
+def run_answers(marker: Marker, answers: dict[str, str | None], worker: Worker) -> dict[str, dict[int, dict]]:
     """Run until every draw of every task has an outcome: where a task ends the program, the others get another run."""
     paper, answers = marker.paper, dict(answers)
     arrived: dict[str, dict[int, dict]] = {exercise.id: {} for exercise in paper.exercises}
