@@ -391,6 +391,7 @@ def test_check_prints_and_records(twice, capsys):
         "hints": 0,
         "passed": True,
         "answer": "",
+        "constants": {},
     }
 
 
@@ -600,9 +601,17 @@ BAD_CERTIFICATES = [
     (lambda made: "[]", "is no certificate of this course, or is damaged"),
     (lambda made: json.dumps({**made, "format": 9}), "its format is 9"),
     (lambda made: json.dumps({**made, "name": "Eve"}), "was changed after it was made"),
-    (lambda made: json.dumps({**made, "tasks": [{"task": "77.1", "answer": ""}]}), "no exercises '77'"),
-    (lambda made: json.dumps({**made, "tasks": [{"task": "03.1", "answer": 3}]}), "is no text"),
+    (
+        lambda made: json.dumps({**made, "tasks": [{"task": "77.1", "answer": "", "constants": {}}]}),
+        "no exercises '77'",
+    ),
+    (lambda made: json.dumps({**made, "tasks": [{"task": "03.1", "answer": 3, "constants": {}}]}), "is no text"),
     (lambda made: json.dumps({**made, "name": 3}), "is damaged"),
+    (
+        lambda made: json.dumps({**made, "tasks": [{"task": "00.1", "answer": "", "constants": {"x": 1}}]}),
+        "no constant",
+    ),
+    (lambda made: json.dumps({**made, "tasks": [{"task": "00.1", "answer": "", "constants": [7]}]}), "is damaged"),
     (lambda made: json.dumps({**made, "tasks": 2 * made["tasks"]}), "the answer to 03.1 is there twice"),
     (lambda made: "[" * 100_000, "is no certificate"),
     (lambda made: json.dumps({**made, "more": 4_000_000 * "x"}), "has more than 4,000,000 bytes"),

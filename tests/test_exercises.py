@@ -60,7 +60,7 @@ def hidden_draws(book, task):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     draw = getattr(module, f"draw_{task.exercise.id.replace('.', '_')}")
-    return [draw(np.random.default_rng([7, index])) for index in range(20)]
+    return [task.exercise.drawn(np.random.default_rng([7, index]), draw) for index in range(20)]
 
 
 def test_every_lesson_with_tasks_has_a_source():
@@ -166,7 +166,7 @@ def test_a_table_is_quick_and_inputs_are_plain(key):
         try_answer(task.exercise, defined(book, task, source), seed=0)
     assert time.process_time() - began < SECONDS
     answer = defined(book, task, task.reference)
-    for inputs in [task.exercise.draw(np.random.default_rng(0)), *hidden_draws(book, task)[:2]]:
+    for inputs in [task.exercise.drawn(np.random.default_rng(0)), *hidden_draws(book, task)[:2]]:
         run = run_once(task.exercise, answer, inputs)
         assert set(run.outputs) == set(run.expected) == {aspect.key for aspect in task.exercise.aspects}
         for values in (run.inputs, run.outputs, run.expected):
@@ -210,7 +210,7 @@ def test_notebooks_run_from_top_to_bottom(name, folder, tmp_path):
 def test_run_once_reports_what_went_wrong():
     """On a real task: slow, mutating and unfit answers."""
     _, task = TASKS["03.5"]
-    inputs = task.exercise.draw(np.random.default_rng(0))
+    inputs = task.exercise.drawn(np.random.default_rng(0))
 
     def mutating(image, used, right):
         image *= 0

@@ -1,4 +1,4 @@
-"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | progress | grade``.
+"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | progress | grade | variants``.
 
 Lesson 00 shows them.
 
@@ -82,12 +82,20 @@ def _parser() -> argparse.ArgumentParser:
     grade.add_argument("--jobs", type=int, metavar="N", help="how many at a time (default: the cores)")
     grade.add_argument("--roster", type=Path, help="CSV with id, name, email, canvas_id, sis_id, section")
     grade.add_argument("--seed", type=int, help="of the inputs (default: a new one a results' folder)")
+    grade.add_argument("--variants", type=int, metavar="SEED", help="of the notebooks that `variants` wrote")
     grade.add_argument("--json", action="store_true", help="for programs")
     grade.add_argument("--doctor", action="store_true", help="attack the jails that this machine has, and report")
     grade.add_argument(
         "--trust-submissions", action="store_true", help="grade without a jail where there is none; each result says so"
     )
     grade.set_defaults(command=_grade)
+
+    variants = commands.add_parser("variants", help="write a notebook a learner, with constants of their own")
+    variants.add_argument("--assignment", metavar="NUMBER", required=True, help='such as "00"')
+    variants.add_argument("--roster", type=Path, required=True, help="CSV with the column id")
+    variants.add_argument("--seed", type=int, required=True, help="draws the constants; `grade` needs it again")
+    variants.add_argument("--out", type=Path, required=True, help="the folder for ID.ipynb of each learner")
+    variants.set_defaults(command=_variants)
     return parser
 
 
@@ -151,6 +159,12 @@ def _progress(options: argparse.Namespace) -> int:
 
 def _grade(options: argparse.Namespace) -> int:
     from tlcourse.grading.command import run
+
+    return run(options)
+
+
+def _variants(options: argparse.Namespace) -> int:
+    from tlcourse.grading.variants import run
 
     return run(options)
 

@@ -38,7 +38,7 @@ def make_certificate(name: str) -> str:
     progress = read_progress()
     tasks = [
         {"task": task.id, "title": task.title, "points": task.points, "tries": kept.tries, "hints": kept.hints}
-        | {"answer": kept.answer}
+        | {"answer": kept.answer, "constants": kept.constants}
         for task in progress.tasks
         if (kept := progress.records.get(task.id)) and kept.passed
     ]
@@ -49,7 +49,7 @@ def make_certificate(name: str) -> str:
 
 
 def read_certificate(path: str | Path) -> dict:
-    """What a certificate holds: ``name``, and ``tasks``, each with ``task`` (its id) and ``answer`` (its source).
+    """What a certificate holds: ``name`` and ``tasks``, each with ``task`` (id), ``answer`` (source) and ``constants``.
 
     Raises
     ------
@@ -66,7 +66,8 @@ def read_certificate(path: str | Path) -> dict:
         if made["format"] != FORMAT:
             raise ValueError(f"its format is {made['format']}, this version reads {FORMAT}")
         for task in made["tasks"]:
-            if not (isinstance(task["answer"], str) and find(task["task"])):
+            find(task["task"]).variant(task["constants"])
+            if not isinstance(task["answer"], str):
                 raise ValueError(f"the answer to {task['task']} is no text")
         twice = [task for task, count in Counter(task["task"] for task in made["tasks"]).items() if count > 1]
         if twice:

@@ -11,7 +11,7 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ UNPROTECTED = (
     "Graded without a jail (--trust-submissions): the answers ran with all rights of whoever started the grader, and "
     "could have changed this result and any other file of theirs."
 )
+STRANGER = "not in the roster: marked with the constants of the course's own notebook"
 
 
 class UnsoundPaper(RuntimeError):
@@ -64,6 +65,8 @@ class Marker:
         Task id -> source of the untouched cell, and of the solution.
     place, limits
         The jail, and what a submission may take in it.
+    papers
+        Submission id -> the paper of a learner who has constants of their own; empty: everybody has the course's.
     """
 
     assignment: str
@@ -72,6 +75,11 @@ class Marker:
     reference: Mapping[str, str]
     place: Jail
     limits: Limits
+    papers: Mapping[str, Paper] = field(default_factory=dict)
+
+    def of(self, submission: Submission) -> "Marker":
+        """The marker for one submission: that of its own paper."""
+        return replace(self, paper=self.papers.get(submission.id, self.paper))
 
 
 def mark(marker: Marker, submission: Submission, worker: Worker) -> dict:
@@ -82,6 +90,8 @@ def mark(marker: Marker, submission: Submission, worker: Worker) -> dict:
     dict
         As in the schema of `export`; two calls for the same notebook return the same.
     """
+    stranger = marker.papers and submission.id not in marker.papers
+    marker = marker.of(submission)
     result = {
         "format": export.FORMAT,
         "id": submission.id,
@@ -94,11 +104,13 @@ def mark(marker: Marker, submission: Submission, worker: Worker) -> dict:
         "problem": "",
         "notes": [],
     }
+    if stranger:
+        result["notes"].append(STRANGER)
     entries = {exercise.id: exercise.entry for exercise in marker.paper.exercises}
     try:
         content, ignored = submission.read()
         result["digest"] = hashlib.sha256(content).hexdigest()
-        result["notes"] = [clean(note) for note in ignored]
+        result["notes"] += [clean(note) for note in ignored]
         answers = extract(read_notebook(content), entries, stubs=marker.stubs)
     except IntakeError as error:
         result["problem"] = clean(str(error))
@@ -146,7 +158,7 @@ def grade_all(
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     results: dict[str, dict] = {}
     for submission in submissions:
-        kept = _kept(marker, submission, out)
+        kept = _kept(marker.of(submission), submission, out)
         if kept is None:
             waiting.put(submission)
         else:

@@ -17,7 +17,7 @@ from tlcourse.checks.judging import Run, judge, mismatch
 from tlcourse.checks.spec import Exercise
 from tlcourse.grading import courseware
 
-__all__ = ["Paper", "clean", "prepare", "score_task"]
+__all__ = ["Paper", "clean", "prepare", "score_task", "vary"]
 
 LONGEST = 2_000
 HIDDEN_DRAWS = 4
@@ -121,9 +121,38 @@ def prepare(
         oracles = [exercise.oracle.__name__ for exercise in members]
         named = {_probe_name(exercise): exercise.probe for exercise in members}
         probes[name] = courseware.cut_out(module, named, never=oracles)
-    text = repr((seed, probes, tuple(setup), [(e.id, e.points, e.entry, e.draws, e.aspects) for e in exercises]))
+    text = repr(
+        (seed, probes, tuple(setup), [(e.id, e.points, e.entry, e.draws, e.aspects, e.given) for e in exercises])
+    )
     key = hashlib.sha256((text + repr(expected)).encode("utf-8", "replace")).hexdigest()
     return Paper(tuple(exercises), inputs, expected, tuple(setup), probes, key)
+
+
+def vary(
+    paper: Paper,
+    constants: Mapping[str, Mapping[str, Any]],
+    *,
+    seed: int,
+    hidden: Mapping[str, Callable[[np.random.Generator], dict]] | None = None,
+) -> Paper:
+    """The same paper for a learner who has constants of their own.
+
+    Parameters
+    ----------
+    constants
+        Task id -> name -> value.
+    seed, hidden
+        As they were given to `prepare`.
+    """
+    exercises = tuple(exercise.variant(constants.get(exercise.id, {})) for exercise in paper.exercises)
+    own = prepare([e for e in exercises if e.varied], seed=seed, setup=paper.setup, hidden=hidden)
+    return dataclasses.replace(
+        paper,
+        exercises=exercises,
+        inputs=paper.inputs | own.inputs,
+        expected=paper.expected | own.expected,
+        key=hashlib.sha256((paper.key + own.key).encode()).hexdigest(),
+    )
 
 
 def score_task(paper: Paper, exercise: Exercise, drawn: Mapping[int, Mapping], *, notes: Sequence[str] = ()) -> dict:
@@ -194,7 +223,8 @@ def _draw(exercise: Exercise, hidden: Mapping | None, seed: int) -> list[dict]:
     draws = [exercise.draw] * exercise.draws
     if exercise.id in (hidden or {}):
         draws += [hidden[exercise.id]] * HIDDEN_DRAWS
-    return [draw(np.random.default_rng([seed, *exercise.id.encode(), n])) for n, draw in enumerate(draws)]
+    rngs = (np.random.default_rng([seed, *exercise.id.encode(), n]) for n in range(len(draws)))
+    return [exercise.drawn(rng, draw) for rng, draw in zip(rngs, draws, strict=True)]
 
 
 def _usable(exercise: Exercise, value: Any, expected: Mapping) -> dict | None:

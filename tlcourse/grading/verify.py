@@ -94,7 +94,8 @@ def verify(made: dict, place: jail.Jail, *, seed: int, limits: Limits | None = N
     """
     answers = {task["task"]: task["answer"] for task in made["tasks"]}
     lessons: dict[str, list[Exercise]] = {}
-    for exercise in map(find, answers):
+    for task in made["tasks"]:
+        exercise = find(task["task"]).variant(task["constants"])
         lessons.setdefault(exercise.assignment, []).append(exercise)
     # A lesson is a job: the inputs of all lessons together would be more than a message holds.
     markers = [
@@ -136,5 +137,6 @@ def _unfit(source: str) -> str:
 
 def _judged(exercise: Exercise, scored: dict, count: int) -> Rerun:
     if scored["status"] == "right":
-        return Rerun(exercise.id, "passed", f"{exercise.id} passed again: it agrees on {count} fresh inputs")
+        own = f" for {', '.join(f'{k} = {v}' for k, v in exercise.given.items())}" if exercise.varied else ""
+        return Rerun(exercise.id, "passed", f"{exercise.id} passed again: it agrees on {count} fresh inputs{own}")
     return Rerun(exercise.id, scored["status"], f"{exercise.id} {scored['status']}: {scored['message']}")
