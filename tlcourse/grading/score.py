@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tlcourse.checks.judging import Run, judge, mismatch
+from tlcourse.checks.judging import Judgement, Run, judge, mismatch
 from tlcourse.checks.spec import Exercise
 from tlcourse.grading import courseware
 
@@ -178,9 +178,9 @@ def score_task(paper: Paper, exercise: Exercise, drawn: Mapping[int, Mapping], *
         if outputs is None:
             failures.append(arrived if "value" not in arrived else {"error": UNFIT})
         runs.append(Run(inputs, outputs, expected))
-    held, share, why = _judge(exercise, runs)
+    judgement = _judge(exercise, runs)
+    held, share, message = judgement.held, judgement.share, judgement.why
     status = "right" if share >= 1 else "partly right" if share > 0 else "wrong"
-    message = why
     if failures:
         status, message = _explain(failures[0])
     printed = next((arrived["printed"] for arrived in drawn.values() if isinstance(arrived.get("printed"), str)), "")
@@ -194,6 +194,7 @@ def score_task(paper: Paper, exercise: Exercise, drawn: Mapping[int, Mapping], *
             {"key": aspect.key, "title": aspect.title, "weight": aspect.weight, "held": held[aspect.key]}
             for aspect in exercise.aspects
         ],
+        "misconception": judgement.misconception.name if judgement.misconception else "",
         "message": clean(message),
         "printed": clean(printed),
         "notes": [clean(note) for note in notes],
@@ -249,12 +250,11 @@ def _complex(value: Any) -> bool:
     return any(map(_complex, value)) if isinstance(value, list) else getattr(value, "dtype", None) in COMPLEX
 
 
-def _judge(exercise: Exercise, runs: list[Run]) -> tuple[dict[str, bool], float, str]:
+def _judge(exercise: Exercise, runs: list[Run]) -> Judgement:
     try:
-        judgement = judge(exercise, runs)
+        return judge(exercise, runs)
     except Exception:  # a misconception that asks for what is not there: judge without any
-        judgement = judge(dataclasses.replace(exercise, misconceptions=()), runs)
-    return judgement.held, judgement.share, judgement.why
+        return judge(dataclasses.replace(exercise, misconceptions=()), runs)
 
 
 def _explain(failure: Mapping) -> tuple[str, str]:
