@@ -132,6 +132,7 @@ REFUSED = [
     ({"source": "van_de_ven"}, "samples=None: 'van_de_ven' needs"),
     ({"source": "van_de_ven", "samples": 1}, "samples=1"),
     ({"source": "mammoth", "samples": 5}, "batch_size=None, samples=5: 'mammoth'"),
+    ({"source": "mammoth", "samples": 5, "batch_size": 0}, "batch_size=0, samples=5: 'mammoth'"),
     ({"source": "mammoth", "samples": math.inf, "batch_size": 4}, "batch_size=4, samples=inf"),
     ({"source": "van_de_ven", "samples": 5, "gamma": 0.0}, "gamma=0.0"),
 ]
@@ -143,3 +144,7 @@ def test_what_cannot_be_converted_is_named(options, words):
         convert_ewc(1.0, {}, **options)
     with pytest.raises(ValueError, match="strength=-1"):
         convert_ewc(-1.0, {}, source="avalanche")
+
+
+def test_no_strength_stays_none():
+    assert convert_ewc(0.0, {}, source="avalanche") == (0.0, {})

@@ -171,6 +171,7 @@ def test_reprinted_articles_stand_on_one_side():
     assert max(likeness(loaded.train, loaded.train)) > 0.5  # the measure sees those within
 
 
+@pytest.mark.slow
 def test_nearly_repeated_tweets_stand_on_one_side():
     """Links and names, which the groups ignore, are tokens too: 4 pairs are alike in these; ungrouped it is 38."""
     loaded = task("sentiment")

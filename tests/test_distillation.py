@@ -75,6 +75,31 @@ def test_a_frozen_stage_that_moved_since_is_named(tiny_backbone, tiny_task):
         penalty(model, features, model.run(features, start=4))
 
 
+def test_the_teacher_is_in_eval_mode_though_the_student_trains(tiny_backbone, tiny_task):
+    model = attach_head(tiny_backbone, tiny_task)
+    state = model.backbone.preprocessing(tiny_task.train.inputs[:8])
+    with torch.no_grad():
+        wanted = model.eval().run(state)
+        logits = torch.randn(8, 2)
+        found = distill(model.train(), strength=1.0, temperature=1.0)(model, state, logits)
+    assert found.item() == pytest.approx(distillation_loss(logits, wanted, temperature=1.0).item(), rel=1e-5)
+    assert all(part.training for part in model.modules())
+
+
+def test_half_precision_is_compared_in_single():
+    student, teacher = torch.randn(2, 6, 4).half()
+    found = distillation_loss(student, teacher, temperature=0.01)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(
+        distillation_loss(student.double(), teacher.double(), temperature=0.01).item(), rel=1e-5
+    )
+
+
+def test_a_strength_is_not_negative(tiny_backbone, tiny_task):
+    with pytest.raises(ValueError, match="strength=-1"):
+        distill(attach_head(tiny_backbone, tiny_task), strength=-1.0)
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_a_temperature_is_above_zero(temperature, tiny_backbone, tiny_task):
     with pytest.raises(ValueError, match="temperature="):

@@ -21,6 +21,7 @@ def test_no_size_is_trained_on_more_images_than_the_budget(labels):
     assert epochs_for(labels) * labels <= IMAGES_SEEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "labels", "images"), RUNS)
 def test_a_run_scores_and_counts_what_it_saw(strategy, labels, images):
     scores = run_strategy(strategy, labels, epochs=1, seed=3)
@@ -30,6 +31,7 @@ def test_a_run_scores_and_counts_what_it_saw(strategy, labels, images):
     assert scores["log_loss"] > 0
 
 
+@pytest.mark.slow
 def test_the_weights_are_what_tells_the_strategies_apart():
     one = {strategy: run_strategy(strategy, 25, epochs=1, seed=3)["log_loss"] for strategy in PRETRAINED}
     assert len(set(one.values())) == len(PRETRAINED)

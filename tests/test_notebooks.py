@@ -190,6 +190,36 @@ def test_at_most_a_third_of_a_lessons_claims_is_inconclusive(path):
     assert verdicts.count("inconclusive") * 3 <= len(verdicts), "more seeds are needed"
 
 
+# A bound nearer to its bar than this share of the interval's width: such a verdict has differed between two processors.
+HAIR = 0.015
+
+
+def on_edge(row: dict) -> bool:
+    """Whether the rounding of a processor could turn a claim's verdict."""
+    bars = map(float, re.findall(r"[+-][0-9.]+", row["bar"]))
+    return any(abs(bar - row[bound]) < HAIR * (row["high"] - row["low"]) for bar in bars for bound in ("low", "high"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_verdict_hangs_on_rounding(path):
+    rows = [row for row in read_claims(ROOT / "notebooks") if row["lesson"] == path.stem]
+    assert [row["text"] for row in rows if on_edge(row)] == [], "ask it of fresh seeds, once, with the bar as it is"
+
+
+@pytest.mark.parametrize(
+    "bar, low, high, edge",
+    [
+        ("above +0.2", 0.2026, 0.4432, True),
+        ("above +0.2", 0.2100, 0.4432, False),
+        ("below -0.1", -0.3, -0.1005, True),
+        ("between -0.05 and +0.05", -0.01, 0.0498, True),
+        ("between -0.05 and +0.05", -0.01, 0.04, False),
+    ],
+)
+def test_a_bound_on_its_bar_is_noticed(bar, low, high, edge):
+    assert on_edge({"bar": bar, "low": low, "high": high}) == edge
+
+
 def test_kept_results_are_whole_and_fresh():
     from tlcourse.experiments import EXPERIMENTS
     from tlcourse.results import load_results
