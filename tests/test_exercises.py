@@ -38,6 +38,8 @@ FEWEST_WRONG, FEWEST_RIGHT = 4, 2
 SEEDS = (0, 1, 2)
 SECONDS = 10  # a task's whole table
 NOTHING = [None, ..., float("nan")]  # what an answer may be, or return, and no answer
+IDLE = [None, 0, True, "", [], {}]  # what an answer may return that has done nothing
+MOST_FOR_NOTHING = 0.25  # of the points
 
 
 def defined(book, task, source):
@@ -58,7 +60,7 @@ def hidden_draws(book, task):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     draw = getattr(module, f"draw_{task.exercise.id.replace('.', '_')}")
-    return [draw(np.random.default_rng([7, index])) for index in range(20)]
+    return [task.exercise.drawn(np.random.default_rng([7, index]), draw) for index in range(20)]
 
 
 def test_every_lesson_with_tasks_has_a_source():
@@ -135,6 +137,19 @@ def test_answers_that_are_nothing_get_a_plain_message(key):
     assert "1 // 0" in raising.text  # the learner's own line
 
 
+def given(*args, **kwargs):
+    return [*args, *kwargs.values()]
+
+
+@pytest.mark.parametrize("key", TASKS)
+def test_who_does_nothing_gets_next_to_nothing(key):
+    """An answer that breaks nothing could seem careful."""
+    _, task = TASKS[key]
+    answers = [lambda *args, value=value, **kwargs: value for value in IDLE]
+    answers += [lambda *args, **kwargs: given(*args, **kwargs)[0], lambda *args, **kwargs: given(*args, **kwargs)[-1]]
+    assert max(try_answer(task.exercise, answer, seed=0).share for answer in answers) <= MOST_FOR_NOTHING
+
+
 @pytest.mark.parametrize("key", TASKS)
 def test_text_is_the_same_in_every_run(key):
     book, task = TASKS[key]
@@ -151,7 +166,7 @@ def test_a_table_is_quick_and_inputs_are_plain(key):
         try_answer(task.exercise, defined(book, task, source), seed=0)
     assert time.process_time() - began < SECONDS
     answer = defined(book, task, task.reference)
-    for inputs in [task.exercise.draw(np.random.default_rng(0)), *hidden_draws(book, task)[:2]]:
+    for inputs in [task.exercise.drawn(np.random.default_rng(0)), *hidden_draws(book, task)[:2]]:
         run = run_once(task.exercise, answer, inputs)
         assert set(run.outputs) == set(run.expected) == {aspect.key for aspect in task.exercise.aspects}
         for values in (run.inputs, run.outputs, run.expected):
@@ -195,7 +210,7 @@ def test_notebooks_run_from_top_to_bottom(name, folder, tmp_path):
 def test_run_once_reports_what_went_wrong():
     """On a real task: slow, mutating and unfit answers."""
     _, task = TASKS["03.5"]
-    inputs = task.exercise.draw(np.random.default_rng(0))
+    inputs = task.exercise.drawn(np.random.default_rng(0))
 
     def mutating(image, used, right):
         image *= 0

@@ -382,6 +382,7 @@ def test_an_attack_gets_what_its_answers_are_worth(number, graded):
 @pytest.mark.parametrize("number", range(len(ATTACKS)), ids=ALL_NAMES)
 def test_an_attack_learns_nothing(number, graded):
     text = json.dumps(graded[0][f"{number:03}-attack"], ensure_ascii=False)
+    text = text.replace('"misconception": ', "")  # a result's own key; the word in what came back would be a source's
     text = text.replace(sys.prefix, "")  # its own interpreter, which may lie in the clone, an answer may know
     for secret in (CANARY, "oracle_", "TLCOURSE_CONNECTIONS", "PYTEST_CURRENT_TEST", "misconception", os.getcwd()):
         assert secret not in text.replace("ORACLE", "")

@@ -47,6 +47,7 @@ def result(name="Ada", text="wrong", score=1.5):
         "max_score": 2.0,
         "status": "partly right",
         "aspects": [{"key": "left", "title": "the share", "weight": 1.0, "held": False}],
+        "misconception": "one step an epoch",
         "message": text,
         "printed": text,
         "notes": [text],

@@ -1,4 +1,4 @@
-"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | progress | grade | export``.
+"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | progress | grade | export | variants``.
 
 Lesson 00 shows them.
 
@@ -64,11 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     progress.add_argument(
         "--certificate", metavar="NAME", help="print a certificate of what was passed, with the answers"
     )
-    progress.add_argument("--verify", metavar="FILE", help="run the answers of a certificate again, on fresh inputs")
+    progress.add_argument("--verify", metavar="FILE", help="run the answers of a certificate again in a jail")
     progress.add_argument(
         "--trust-submissions",
         action="store_true",
-        help="with --verify: run code that somebody else wrote, without a jail",
+        help="with --verify: where no jail works, run what somebody else wrote without one",
     )
     progress.add_argument("--seed", type=int, help="with --verify: repeat the inputs of an earlier call")
     progress.set_defaults(command=_progress)
@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     grade.add_argument("--jobs", type=int, metavar="N", help="how many at a time (default: the cores)")
     grade.add_argument("--roster", type=Path, help="CSV with id, name, email, canvas_id, sis_id, section")
     grade.add_argument("--seed", type=int, help="of the inputs (default: a new one a results' folder)")
+    grade.add_argument("--variants", type=int, metavar="SEED", help="of the notebooks that `variants` wrote")
     grade.add_argument("--json", action="store_true", help="for programs")
     grade.add_argument("--doctor", action="store_true", help="attack the jails that this machine has, and report")
     grade.add_argument(
@@ -97,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="may hold other assignments")
     export.add_argument("--seed", type=int, help="of the inputs (default: a new one)")
     export.set_defaults(command=_export)
+
+    variants = commands.add_parser("variants", help="write a notebook a learner, with constants of their own")
+    variants.add_argument("--assignment", metavar="NUMBER", required=True, help='such as "00"')
+    variants.add_argument("--roster", type=Path, required=True, help="CSV with the column id")
+    variants.add_argument("--seed", type=int, required=True, help="draws the constants; `grade` needs it again")
+    variants.add_argument("--out", type=Path, required=True, help="the folder for ID.ipynb of each learner")
+    variants.set_defaults(command=_variants)
     return parser
 
 
@@ -139,12 +147,14 @@ def _experiments(options: argparse.Namespace) -> int:
 
 
 def _progress(options: argparse.Namespace) -> int:
+    if options.verify is not None:
+        from tlcourse.grading.verify import run
+
+        return run(options)
     from tlcourse.checks.certificate import CertificateError, make_certificate
     from tlcourse.checks.records import ProgressError, read_progress
 
     try:
-        if options.verify is not None:
-            return _verify(options)
         if options.certificate is not None:
             print(make_certificate(options.certificate), end="")
         else:
@@ -156,30 +166,6 @@ def _progress(options: argparse.Namespace) -> int:
     return 0
 
 
-def _verify(options: argparse.Namespace) -> int:
-    import json
-    import secrets
-
-    from tlcourse.checks.certificate import verify
-
-    if not options.trust_submissions:
-        print(
-            f"error: {options.verify} holds code that somebody else wrote, and it would run without a jail. Read it "
-            "first, then add --trust-submissions.",
-            file=sys.stderr,
-        )
-        return 1
-    seed = secrets.randbits(32) if options.seed is None else options.seed
-    name, again = verify(options.verify, seed=seed)
-    if options.json:
-        print(json.dumps({"name": name, "seed": seed, "tasks": [vars(task) for task in again]}, indent=1))
-    else:
-        print("\n".join(task.text for task in again))
-        passed = sum(task.state == "passed" for task in again)
-        print(f"{name}: {passed} of {len(again)} answers passed again on fresh inputs (seed {seed})")
-    return 0 if all(task.state == "passed" for task in again) else 1
-
-
 def _grade(options: argparse.Namespace) -> int:
     from tlcourse.grading.command import run
 
@@ -188,6 +174,12 @@ def _grade(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from tlcourse.grading.engines import run
+
+    return run(options)
+
+
+def _variants(options: argparse.Namespace) -> int:
+    from tlcourse.grading.variants import run
 
     return run(options)
 

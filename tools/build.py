@@ -4,7 +4,8 @@
 
 A notebook is stale when its source, a module of ``tlcourse`` that it reaches, or a kept result of an experiment that it
 reaches has changed. ``{{ expression }}`` in a markdown cell is evaluated in the live kernel after the code before it.
-The exercises are made along with them, see `tools.exercises`; they are never executed here.
+The exercises and the instructors' notebooks are made along with them, see `tools.exercises` and `tools.instructors`;
+they are never executed here.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from tlcourse.provenance import hash_of_reached, reached_modules, write_atomically
-from tools import exercises
+from tools import exercises, instructors
 from tools.notebooks import ROOT, BuildError, framed_cells, notebook_of, number_of
 
 FORMAT = 1  # raise it when what this file writes changes: every notebook is then stale
@@ -244,9 +245,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.check:
             problems = check(lessons=options.lessons) + exercises.check(lessons=options.lessons)
+            problems += [] if options.lessons else instructors.check()
         else:
             # The exercises first: they take seconds, the lessons minutes.
             problems = exercises.build(lessons=options.lessons)
+            if not options.lessons:
+                instructors.build()
             problems += build(lessons=options.lessons, force=options.force)
     except BuildError as error:
         problems = [str(error)]

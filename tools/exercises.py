@@ -14,7 +14,8 @@ wrong     code, with ``misconception="..."``: an answer that must be refused wit
 right     code: another answer that must pass; only for the tests
 ========  =====================================================================================================
 
-Cells without a tag are kept in both.
+Cells without a tag are kept in both. Where a task has constants (`Exercise.constants`), a cell with the tag ``variant``
+is put below the set-up, and a line that names them below the task's heading.
 """
 
 import ast
@@ -28,6 +29,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from tlcourse.checks import Exercise, load
+from tlcourse.checks.variants import constants_line, variant_cell
 from tlcourse.provenance import write_atomically
 from tools.notebooks import ROOT, BuildError, framed_cells, notebook_of, number_of
 
@@ -220,7 +222,7 @@ def _orphans(root: Path, wanted: set[Path]) -> list[Path]:
 
 
 def _written(assignment: Assignment, folder: str) -> str:
-    cells = []
+    cells, constants = [], variant_cell(task.exercise for task in assignment.tasks.values())
     for cell in assignment.cells:
         tags = _tags(cell)
         if tags & ONLY_FOR_TESTS or (folder == "exercises" and "solution" in tags):
@@ -236,16 +238,20 @@ def _written(assignment: Assignment, folder: str) -> str:
             text = task.stub if folder == "exercises" else task.reference
         new = nbformat.v4.new_markdown_cell if cell.cell_type == "markdown" else nbformat.v4.new_code_cell
         cells.append(new(text.strip(), metadata=metadata))
+        if "setup" in tags and constants:
+            cells.append(nbformat.v4.new_code_cell(constants, metadata={"tags": ["variant"]}))
     framed = framed_cells(cells, assignment.path, assignment.root, folder=folder)
     return nbformat.writes(notebook_of(framed), version=4) + "\n"
 
 
 def _heading(exercise: Exercise) -> str:
-    return (
-        f"## {exercise.id} · {exercise.title}\n\n"
+    lines = [
+        f"## {exercise.id} · {exercise.title}",
         f"*{exercise.points} points · difficulty {exercise.difficulty} of 5 · about {exercise.minutes} minutes · "
-        f"you write `{exercise.entry}`*"
-    )
+        f"you write `{exercise.entry}`*",
+        constants_line(exercise),
+    ]
+    return "\n\n".join(filter(None, lines))
 
 
 def _stub(answer: NotebookNode, exercise: Exercise, given: list[NotebookNode]) -> str:

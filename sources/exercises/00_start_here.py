@@ -32,8 +32,9 @@ from tlcourse.checks import check, hint, progress
 
 # %% [markdown] tags=["task"] task="00.1"
 # Settings `a` and `b` were run with the same seeds. **Write `paired_interval(a, b)`**: `a` and `b` are numpy arrays of
-# shape `(n,)`, the scores by seed in the same order. Return the pair `(low, high)`: the 95 % t-interval of the mean of
-# a - b, paired within seeds.
+# shape `(n,)`, the scores by seed in the same order. Return the pair `(low, high)`: the t-interval of the mean of a - b,
+# paired within seeds, at the level that is named above. The level is in per cent, and no argument: your cell holds it
+# as a number.
 
 
 # %% tags=["answer"] task="00.1"
@@ -200,8 +201,8 @@ def draw_00_2(rng):
 
 # %% [markdown] tags=["task"] task="00.3"
 # From a pilot you expect that the paired differences will have the mean `gain` and the standard deviation `spread`.
-# **Write `seeds_needed(spread, gain)`**: the smallest number of seeds, at least 2, for which the 95 % t-interval of
-# such differences lies above zero. Both are numbers above zero; return a whole number.
+# **Write `seeds_needed(spread, gain)`**: the smallest number of seeds, at least 2, for which the t-interval of such
+# differences, at the level that is named above, lies above zero. Both are numbers above zero; return a whole number.
 #
 # When it works: how many seeds does a gain take that is half as large as the spread? Twice as large? (In a real
 # experiment the mean of the pilot is itself a guess, so take more.)

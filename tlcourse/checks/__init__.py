@@ -6,8 +6,21 @@ hint; ``progress()`` says what is done. A self-check is no grade: whoever grades
 
 from tlcourse.checks.selfcheck import Verdict, check, hint
 from tlcourse.checks.spec import Aspect, Exercise, Misconception, find, lessons, load
+from tlcourse.checks.variants import use_variant
 
-__all__ = ["Aspect", "Exercise", "Misconception", "Verdict", "check", "find", "hint", "lessons", "load", "progress"]
+__all__ = [
+    "Aspect",
+    "Exercise",
+    "Misconception",
+    "Verdict",
+    "check",
+    "find",
+    "hint",
+    "lessons",
+    "load",
+    "progress",
+    "use_variant",
+]
 
 
 def progress():

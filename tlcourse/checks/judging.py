@@ -3,6 +3,8 @@
 The self-check and the grader judge by the same functions. Nothing here runs a learner's code.
 """
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +32,7 @@ class Judgement:
     Attributes
     ----------
     held
-        Aspect key -> whether it held in every run.
+        Aspect key -> whether it held in every run; none of them where the answer did nothing (`Exercise.begun`).
     share
         Sum of the weights of those that held: 0 to 1.
     misconception
@@ -51,6 +53,9 @@ class Judgement:
 def judge(exercise: Exercise, runs: Sequence[Run]) -> Judgement:
     """Judge an answer by its runs; an aspect counts where it held in all of them.
 
+    Where the constants are a learner's own (`Exercise.varied`), an answer that is right for others counts nothing: it
+    was written for somebody else's notebook.
+
     Raises
     ------
     ValueError
@@ -58,7 +63,8 @@ def judge(exercise: Exercise, runs: Sequence[Run]) -> Judgement:
     """
     if not runs:
         raise ValueError(f"task {exercise.id}: an answer that was not run cannot be judged")
-    held = {aspect.key: all(_holds(exercise, aspect.key, run) for run in runs) for aspect in exercise.aspects}
+    begun = all(_begun(exercise, run) for run in runs)
+    held = {a.key: begun and all(_holds(exercise, a.key, run) for run in runs) for a in exercise.aspects}
     share = sum(aspect.weight for aspect in exercise.aspects if held[aspect.key])
     failing = [run for run in runs if not all(_holds(exercise, key, run) for key in held)]
     if not failing:
@@ -73,6 +79,9 @@ def judge(exercise: Exercise, runs: Sequence[Run]) -> Judgement:
                 return Judgement(held, share, known, evidence, known.message.format(**fields))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             continue  # what came is of another kind, such as None or a text: it shows none of the known traits
+    elsewhere = _right_elsewhere(exercise, runs)
+    if elsewhere:
+        return Judgement(dict.fromkeys(held, False), 0.0, None, evidence, elsewhere)
     return Judgement(held, share, None, evidence, _plain_reason(exercise, evidence))
 
 
@@ -131,6 +140,15 @@ def brief(value: Any, *, most: int = 6) -> str:
     return "[" + ", ".join(items[: 2 * most]) + (", ...]" if len(items) > 2 * most else "]")
 
 
+def _begun(exercise: Exercise, run: Run) -> bool:
+    if exercise.begun is None or run.outputs is None:
+        return exercise.begun is None
+    try:
+        return bool(exercise.begun(run.inputs, run.outputs, run.expected))
+    except Exception:  # hostile or odd data, of which no list of exceptions would be complete
+        return False
+
+
 def _holds(exercise: Exercise, key: str, run: Run) -> bool:
     if run.outputs is None or key not in run.outputs:
         return False
@@ -146,6 +164,24 @@ def _went_this_way(exercise: Exercise, known: Misconception, run: Run) -> bool:
         mismatch(run.outputs.get(key), value, tolerance=tolerance.get(key, 1e-6)) is None
         for key, value in known.wrong(run.inputs).items()
     )
+
+
+def _right_elsewhere(exercise: Exercise, runs: Sequence[Run]) -> str:
+    """What to say where all agrees but for the constants; "" otherwise."""
+    if not exercise.varied:
+        return ""
+    names = list(exercise.constants)
+    for values in itertools.product(*exercise.constants.values()):
+        other = dict(zip(names, values, strict=True))
+        there = (dataclasses.replace(run, expected=exercise.oracle({**run.inputs, **other})) for run in runs)
+        if other != exercise.given and all(_holds(exercise, a.key, run) for run in there for a in exercise.aspects):
+            said = ", ".join(f"`{name}` is {value}" for name, value in other.items())
+            yours = ", ".join(f"{name} = {value}" for name, value in exercise.given.items())
+            return (
+                f"This would be right where {said}; in your notebook it is not ({yours}). An answer that was written "
+                "for another notebook counts nothing."
+            )
+    return ""
 
 
 def _plain_reason(exercise: Exercise, run: Run) -> str:

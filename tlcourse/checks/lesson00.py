@@ -11,6 +11,15 @@ from tlcourse.checks.spec import AnswerError, Aspect, Exercise, Inputs, Misconce
 
 __all__ = ["EXERCISES", "INTERVAL", "SEEDS_NEEDED", "VERDICT"]
 
+# A level in per cent: the course's own, and others of which none is what a slip makes of another (one tail for two).
+LEVELS = (95, 70, 80, 87, 92, 97, 99)
+
+
+def _upper(i: Inputs) -> float:
+    """The quantile at an interval's upper end."""
+    return 0.5 + i["level"] / 200
+
+
 # 00.1: the interval of a paired difference ------------------------------------------------------------
 
 
@@ -40,7 +49,7 @@ def _interval(
 ) -> Outputs:
     d = sign * (i["a"] - i["b"])
     n = len(d)
-    factor = student.ppf(0.975, n - freedom) if factor is None else factor
+    factor = student.ppf(_upper(i), n - freedom) if factor is None else factor
     width = factor * d.std(ddof=ddof) / (1 if per_seed else math.sqrt(n))
     return {"middle": float(d.mean()), "half_width": float(width)}
 
@@ -50,7 +59,9 @@ def _unpaired(i: Inputs) -> Outputs:
     variances = np.array([i["a"].var(ddof=1), i["b"].var(ddof=1)]) / n
     freedom = variances.sum() ** 2 / (variances**2 / (n - 1)).sum()
     # Welch's degrees of freedom, or the 2n - 2 of equal variances: both are the unpaired interval.
-    return {"widths": [float(student.ppf(0.975, k) * math.sqrt(variances.sum())) for k in (freedom, 2 * n - 2, n - 1)]}
+    return {
+        "widths": [float(student.ppf(_upper(i), k) * math.sqrt(variances.sum())) for k in (freedom, 2 * n - 2, n - 1)]
+    }
 
 
 INTERVAL = Exercise(
@@ -86,12 +97,12 @@ INTERVAL = Exercise(
         ),
         Misconception(
             "1.96 for every n",
-            "1.96 is for a spread that is *known*. Yours is estimated from a few seeds, and Student's factor makes "
-            "up for "
-            "that: the interval grows from {outputs[half_width]:.4f} to {expected[half_width]:.4f} to each side.",
+            "1.96, or whatever the normal distribution has, is for a spread that is *known*. Yours is estimated from a "
+            "few seeds, and Student's factor makes up for that: the interval grows from {outputs[half_width]:.4f} to "
+            "{expected[half_width]:.4f} to each side.",
             shows=lambda i, o, e: any(
                 np.isclose(o["half_width"], _interval(i, factor=factor)["half_width"], rtol=1e-6)
-                for factor in (1.96, 2.0, norm.ppf(0.975))
+                for factor in (1.96, 2.0, norm.ppf(_upper(i)))
             ),
         ),
         Misconception(
@@ -113,13 +124,14 @@ INTERVAL = Exercise(
             wrong=lambda i: _interval(i, freedom=0),
         ),
     ),
+    constants={"level": LEVELS},
     hints=(
         "Two lists of scores become one list of differences, and everything else is about that list.",
         "mean ± factor * s / sqrt(n): s is the standard deviation of the differences with ddof=1; the factor comes "
         "from "
         "Student's distribution.",
-        "d = a - b; half = student.ppf(0.975, len(d) - 1) * d.std(ddof=1) / sqrt(len(d)); return mean - half, mean + "
-        "half.",
+        "At 95 %: d = a - b; half = student.ppf(0.975, len(d) - 1) * d.std(ddof=1) / sqrt(len(d)); return mean - half, "
+        "mean + half.",
     ),
 )
 
@@ -222,6 +234,11 @@ def _draw_seeds(rng: np.random.Generator) -> Inputs:
     return {"spread": spread, "gain": float(np.round(spread * rng.uniform(0.4, 1.5), 5))}
 
 
+def _probe_seeds(answer, inputs: Inputs) -> Outputs:
+    found = answer(spread=inputs["spread"], gain=inputs["gain"])
+    return {"seeds": plain(found, what="what `seeds_needed` returned")}
+
+
 def _fewest(i: Inputs, factor) -> Outputs:
     n = 2
     while factor(n) * i["spread"] / math.sqrt(n) >= i["gain"]:
@@ -230,7 +247,7 @@ def _fewest(i: Inputs, factor) -> Outputs:
 
 
 def _needed(i: Inputs) -> Outputs:
-    return _fewest(i, lambda n: student.ppf(0.975, n - 1))
+    return _fewest(i, lambda n: student.ppf(_upper(i), n - 1))
 
 
 SEEDS_NEEDED = Exercise(
@@ -241,7 +258,7 @@ SEEDS_NEEDED = Exercise(
     minutes=10,
     entry="seeds_needed",
     draw=_draw_seeds,
-    probe=lambda answer, inputs: {"seeds": plain(answer(**inputs), what="what `seeds_needed` returned")},
+    probe=_probe_seeds,
     oracle=_needed,
     aspects=(Aspect("seeds", "the number of seeds", 1.0, 1e-9),),
     misconceptions=(
@@ -250,25 +267,25 @@ SEEDS_NEEDED = Exercise(
             "You found {outputs[seeds]} with the factor of a known spread. With so few seeds the spread is itself "
             "uncertain; "
             "with Student's factor it takes {expected[seeds]}.",
-            wrong=lambda i: _fewest(i, lambda n: norm.ppf(0.975)),
+            wrong=lambda i: _fewest(i, lambda n: norm.ppf(_upper(i))),
         ),
         Misconception(
             "the whole width",
             "You made the interval's whole width smaller than the gain. From its middle to its end is half of that, "
             "and the "
             "end is what must stay clear of zero.",
-            wrong=lambda i: _fewest(i, lambda n: 2 * student.ppf(0.975, n - 1)),
+            wrong=lambda i: _fewest(i, lambda n: 2 * student.ppf(_upper(i), n - 1)),
         ),
         Misconception(
             "one side only",
-            "0.95 leaves one in twenty on *one* side. An interval that holds 95 in 100 leaves a fortieth on each: "
-            "0.975.",
-            wrong=lambda i: _fewest(i, lambda n: student.ppf(0.95, n - 1)),
+            "You left all that is outside of {inputs[level]} % on *one* side. An interval leaves half of it on each: "
+            "at 95 %, a fortieth, and the quantile is that of 0.975.",
+            wrong=lambda i: _fewest(i, lambda n: student.ppf(i["level"] / 100, n - 1)),
         ),
         Misconception(
             "a degree of freedom too many",
             "With n seeds the factor has n - 1 degrees of freedom. You found {outputs[seeds]} with n of them.",
-            wrong=lambda i: _fewest(i, lambda n: student.ppf(0.975, n)),
+            wrong=lambda i: _fewest(i, lambda n: student.ppf(_upper(i), n)),
         ),
         Misconception(
             "one too few",
@@ -276,10 +293,11 @@ SEEDS_NEEDED = Exercise(
             wrong=lambda i: {"seeds": _needed(i)["seeds"] - 1},
         ),
     ),
+    constants={"level": LEVELS},
     hints=(
         "The interval around the gain reaches t * spread / sqrt(n) to each side. When does it stay clear of zero?",
         "The factor depends on n as well, so there is no formula: try n = 2, 3, 4, ...",
-        "n = 2; while student.ppf(0.975, n - 1) * spread / sqrt(n) >= gain: n += 1.",
+        "At 95 %: n = 2; while student.ppf(0.975, n - 1) * spread / sqrt(n) >= gain: n += 1.",
     ),
     draws=30,
 )

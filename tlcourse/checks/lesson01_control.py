@@ -136,6 +136,7 @@ RANDOM_TWIN = Exercise(
             shows=lambda i, o, e: o["too_wide"] > 1e-4,
         ),
     ),
+    begun=lambda i, o, e: o["kept"] == 0 or o["norms_off"] == 0 or o["statistics_off"] == 0,
     hints=(
         "Copy the network, fix the seed, then go through the modules of the copy. Which of them hold numbers?",
         "`layer.reset_parameters()` gives a layer the numbers of a new one. Linear layers and batch normalisations "

@@ -286,6 +286,7 @@ COMPUTE_SAVED = Exercise(
             wrong=_all_of_it,
         ),
     ),
+    begun=lambda i, o, e: o["times"] is not None,
     hints=(
         "Three steps: the goal, then how many epochs each needs to reach it first, then what so many epochs cost.",
         "The goal is max(theirs['scores']). Epochs until a run has it: the first place at which its score is at least "

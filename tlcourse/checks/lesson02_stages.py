@@ -151,6 +151,7 @@ RECORD = Exercise(
             shows=lambda i, o, e: o["modes"] != e["modes"],
         ),
     ),
+    begun=lambda i, o, e: len(o["means"]) > 0,
     hints=(
         "`network.named_children()` gives the stages in order. What one puts out is what the next is given, so a loop "
         "will do; no hook is needed.",

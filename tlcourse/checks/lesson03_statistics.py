@@ -183,6 +183,7 @@ MEASURE_MOMENTUM = Exercise(
             shows=lambda i, o, e: np.isfinite(_number(o["momentum"])),
         ),
     ),
+    begun=lambda i, o, e: 0 < o["momentum"] < 1,
     hints=(
         "Give the layer a batch whose mean you know, in training mode, and look at `layer.running_mean` before and "
         "after.",

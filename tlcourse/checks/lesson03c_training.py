@@ -120,6 +120,7 @@ TRAIN_HEAD = Exercise(
             shows=lambda i, o, e: o["statistics_moved"] == 0 and np.shape(o["losses"]) == np.shape(e["losses"]),
         ),
     ),
+    begun=lambda i, o, e: len(o["losses"]) == i["epochs"] and min(o["losses"]) > 0,
     hints=(
         "Print `backbone.training` inside the loop, before the first batch of each epoch.",
         "`model.train()` reaches every part of the model, the backbone too, and it comes after `backbone.eval()`.",
@@ -219,6 +220,7 @@ ACCURACY = Exercise(
             shows=lambda i, o, e: o["training"] != e["training"],
         ),
     ),
+    begun=lambda i, o, e: isinstance(o["accuracy"], (float, np.ndarray)),
     hints=(
         "Call it twice on the same network and the same images. Then with another batch size.",
         "Two things happen in the forward pass of this network that should not happen in a test: dropout, and batch "

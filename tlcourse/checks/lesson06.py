@@ -170,7 +170,6 @@ ADAM = Exercise(
     difficulty=3,
     minutes=15,
     entry="adam_places",
-    seconds=30.0,  # who takes torch.optim waits for its first import
     draw=_draw_adam,
     probe=_probe_adam,
     oracle=lambda i: {"places": _walk(i)},

@@ -62,7 +62,6 @@ LOST_LOSS = Exercise(
     difficulty=4,
     minutes=20,
     entry="lost_loss",
-    seconds=30.0,  # who takes torch.optim waits for its first import
     draw=_draw_lost,
     probe=_probe_lost,
     oracle=_lost,

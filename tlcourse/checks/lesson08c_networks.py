@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tlcourse.checks.judging import mismatch
 from tlcourse.checks.spec import Aspect, Exercise, Inputs, Misconception, Outputs, plain
 
 __all__ = ["OLD_HEADS", "STILL"]
@@ -140,6 +141,7 @@ OLD_HEADS = Exercise(
             shows=lambda i, o, e: o["active"] != e["active"],
         ),
     ),
+    begun=lambda i, o, e: {type(o["scores"][name]) for name in e["scores"]} <= {float, np.ndarray},
     hints=(
         "Through which head do the samples of the oldest task pass?",
         "`network(x)` uses the head that was learnt last. `network.backbone(x)` gives the features for any of them.",
@@ -198,7 +200,6 @@ STILL = Exercise(
     difficulty=3,
     minutes=15,
     entry="train_new_head",
-    seconds=30.0,  # who takes torch.optim waits for its first import
     draw=_draw_still,
     probe=_probe_still,
     oracle=lambda i: {
@@ -245,6 +246,7 @@ STILL = Exercise(
             wrong=lambda i: {"head": _learnt_head(i, epochs=i["epochs"], by_batch=True)},
         ),
     ),
+    begun=lambda i, o, e: mismatch(o["head"], _learnt_head(i, epochs=0)) is not None,
     hints=(
         "`requires_grad_(False)` stops gradients. What in the backbone changes without one?",
         "`network.train()` puts the backbone into training mode in every epoch. Which line has to follow it?",

@@ -319,6 +319,7 @@ KEEP_ANSWERS = Exercise(
             wrong=lambda i: _divergence(i, way="cross-entropy"),
         ),
     ),
+    begun=lambda i, o, e: isinstance(o["value"], (float, np.ndarray)) and o["value"] != i["temperature"],
     hints=(
         "Two things happen before any formula: the teacher is asked, in the right mode and without a graph, and the "
         "student's logits are cut to as many columns as the teacher has.",

@@ -111,7 +111,6 @@ DECAY = Exercise(
     difficulty=3,
     minutes=15,
     entry="train_new",
-    seconds=30.0,  # who takes torch.optim waits for its first import
     draw=_draw_decay,
     probe=_probe_decay,
     oracle=_by_hand,
@@ -159,6 +158,7 @@ DECAY = Exercise(
             wrong=lambda i: _by_hand(i, still=("old", "backbone")),
         ),
     ),
+    begun=lambda i, o, e: not np.array_equal(o["new_head"], _by_hand({**i, "steps": 0})["new_head"]),
     hints=(
         "What is the gradient of the old head, in numbers? And is it None?",
         "An optimiser takes a list of groups, each a dict with its own `params` and `weight_decay`.",

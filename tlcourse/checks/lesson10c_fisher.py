@@ -281,6 +281,7 @@ SIDE_EFFECTS = Exercise(
             shows=lambda i, o, e: o["modes"] != e["modes"],
         ),
     ),
+    begun=lambda i, o, e: len(o["fisher"]) > 0,
     hints=(
         "Three things of the network are other afterwards than before. Which line does what?",
         "modes = {part: part.training for part in network.modules()}, then network.eval(), and in the end each part "

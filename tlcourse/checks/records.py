@@ -30,6 +30,8 @@ class Record:
         Whether a check has passed, once is enough.
     answer
         The source that passed last, with the imports that it had; "" where it could not be found.
+    constants
+        Those of the notebook in which it passed, where it has its own.
     """
 
     task: str
@@ -37,6 +39,7 @@ class Record:
     hints: int = 0
     passed: bool = False
     answer: str = ""
+    constants: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Progress:
     def as_json(self) -> str:
         """For programs; answers are left out."""
         kept = {
-            task: {k: v for k, v in asdict(record).items() if k != "answer"} for task, record in self.records.items()
+            task: {k: v for k, v in asdict(record).items() if k not in ("answer", "constants")}
+            for task, record in self.records.items()
         }
         return json.dumps({"tasks": kept, "predictions": self.predictions, **self._points()}, indent=1)
 
@@ -141,6 +145,7 @@ def note_verdict(verdict: Any, exercise: Exercise, answer: Any) -> str:
         record.tries += 1
         if verdict.passed:
             record.passed, record.answer = True, source
+            record.constants = dict(exercise.given) if exercise.varied else {}
 
     said = [_update(exercise.id, change)]
     if elsewhere := names_from_elsewhere(source):
@@ -202,6 +207,7 @@ def _read(task: str) -> Record:
             (record.hints, int),
             (record.passed, bool),
             (record.answer, str),
+            (record.constants, dict),
         ]
         if not all(type(value) is kind for value, kind in kinds) or record.task != task:
             raise ValueError("its fields are not those of this task")

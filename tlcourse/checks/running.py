@@ -151,4 +151,4 @@ def _said(error: Exception, answer: Any, exercise: Exercise, printed: str) -> st
 
 def draws(exercise: Exercise, seed: int) -> list[Inputs]:
     """The inputs of one check."""
-    return [exercise.draw(np.random.default_rng([seed, index])) for index in range(exercise.draws)]
+    return [exercise.drawn(np.random.default_rng([seed, index])) for index in range(exercise.draws)]

@@ -7,6 +7,7 @@ from tlcourse.checks.judging import Run, brief, judge
 from tlcourse.checks.records import note_hint, note_verdict
 from tlcourse.checks.running import Trouble, draws, run_once
 from tlcourse.checks.spec import Exercise, find
+from tlcourse.checks.variants import in_variant
 
 __all__ = ["Verdict", "check", "hint", "try_answer"]
 
@@ -73,7 +74,7 @@ def check(task: str, answer: Any, *, seed: int = 0) -> Verdict:
     """
     from tlcourse.checks.view import show
 
-    exercise = find(task)
+    exercise = in_variant(find(task))
     verdict = try_answer(exercise, answer, seed=seed)
     more = note_verdict(verdict, exercise, answer)
     show(verdict, "\n".join(filter(None, [verdict.text, more])))

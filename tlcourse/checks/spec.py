@@ -6,7 +6,7 @@ foreign code can share it. The tasks themselves are in ``lessonNN.py`` beside th
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import import_module, resources
 from typing import Any
 
@@ -105,11 +105,21 @@ class Exercise:
         Three, each saying more than the one before; the last one nearly gives it away.
     draws, seconds
         How many inputs a check draws, and how long the answer may take on each.
+    constants
+        Name -> the values that a learner's own notebook may have of a number which the statement names; the first is
+        that of the course's notebooks, which no learner is given (see `variants`). The answer holds it as a number:
+        what is drawn has it among the inputs, but `probe` does not pass it on.
+    given
+        The constants of this task, by name; None: the first of each.
+    begun
+        ``(inputs, outputs, expected) -> bool``: whether an answer did anything at all. Who does nothing breaks nothing,
+        so that nothing counts unless this holds in every run. None: the aspects are enough.
 
     Raises
     ------
     ValueError
-        If the weights do not sum to 1, there are not three hints, or the id is not of that form.
+        If the weights do not sum to 1, there are not three hints, the id is not of that form, or a constant has fewer
+        than three values, or one that it cannot have.
     """
 
     id: str
@@ -126,6 +136,9 @@ class Exercise:
     hints: tuple[str, str, str]
     draws: int = 6
     seconds: float = 5.0
+    begun: Callable[[Inputs, Outputs, Outputs], bool] | None = None
+    constants: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    given: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if abs(sum(aspect.weight for aspect in self.aspects) - 1) > 1e-9:
@@ -135,6 +148,33 @@ class Exercise:
         assignment, _, number = self.id.partition(".")
         if not (assignment[:2].isdigit() and number.isdigit()):
             raise ValueError(f"task id {self.id!r}: write it as '03.1'")
+        few = [name for name, values in self.constants.items() if len(set(values)) < 3]
+        if few:
+            raise ValueError(f"task {self.id}: its constant {few[0]} has fewer than three values")
+        given = {name: values[0] for name, values in self.constants.items()} | dict(self.given or {})
+        for name, value in given.items():
+            if value not in self.constants.get(name, ()):
+                raise ValueError(f"task {self.id} has no constant {name!r} with the value {value!r}")
+        object.__setattr__(self, "given", given)
+
+    @property
+    def varied(self) -> bool:
+        """Whether its constants are others than those of the course's notebooks."""
+        return any(values[0] != self.given[name] for name, values in self.constants.items())
+
+    def variant(self, given: Mapping[str, Any]) -> "Exercise":
+        """The same task with these constants, and the first value of those that are not named.
+
+        Raises
+        ------
+        ValueError
+            If it has no such constant, or not with that value.
+        """
+        return replace(self, given=given)
+
+    def drawn(self, rng: np.random.Generator, draw: Callable[[np.random.Generator], Inputs] | None = None) -> Inputs:
+        """Inputs, by `draw` or another function like it, with the constants among them."""
+        return {**(draw or self.draw)(rng), **self.given}
 
     @property
     def assignment(self) -> str:

@@ -11,7 +11,7 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,24 @@ from tlcourse.grading.score import Paper, clean, score_task
 from tlcourse.grading.supervise import Limits, Outcome, Worker, WorkerError
 from tlcourse.provenance import write_atomically
 
-__all__ = ["Marker", "NotAllMarked", "UnsoundPaper", "check_reference", "grade_all", "kept_seed", "make_view", "mark"]
+__all__ = [
+    "Marker",
+    "NotAllMarked",
+    "UnsoundPaper",
+    "check_reference",
+    "grade_all",
+    "kept_seed",
+    "make_view",
+    "make_worker",
+    "mark",
+    "run_answers",
+]
 
 UNPROTECTED = (
     "Graded without a jail (--trust-submissions): the answers ran with all rights of whoever started the grader, and "
     "could have changed this result and any other file of theirs."
 )
+STRANGER = "not in the roster: marked with the constants of the course's own notebook"
 
 
 class UnsoundPaper(RuntimeError):
@@ -53,6 +65,8 @@ class Marker:
         Task id -> source of the untouched cell, and of the solution.
     place, limits
         The jail, and what a submission may take in it.
+    papers
+        Submission id -> the paper of a learner who has constants of their own; empty: everybody has the course's.
     """
 
     assignment: str
@@ -61,6 +75,11 @@ class Marker:
     reference: Mapping[str, str]
     place: Jail
     limits: Limits
+    papers: Mapping[str, Paper] = field(default_factory=dict)
+
+    def of(self, submission: Submission) -> "Marker":
+        """The marker for one submission: that of its own paper."""
+        return replace(self, paper=self.papers.get(submission.id, self.paper))
 
 
 def mark(marker: Marker, submission: Submission, worker: Worker) -> dict:
@@ -71,6 +90,8 @@ def mark(marker: Marker, submission: Submission, worker: Worker) -> dict:
     dict
         As in the schema of `export`; two calls for the same notebook return the same.
     """
+    stranger = marker.papers and submission.id not in marker.papers
+    marker = marker.of(submission)
     result = {
         "format": export.FORMAT,
         "id": submission.id,
@@ -83,16 +104,18 @@ def mark(marker: Marker, submission: Submission, worker: Worker) -> dict:
         "problem": "",
         "notes": [],
     }
+    if stranger:
+        result["notes"].append(STRANGER)
     entries = {exercise.id: exercise.entry for exercise in marker.paper.exercises}
     try:
         content, ignored = submission.read()
         result["digest"] = hashlib.sha256(content).hexdigest()
-        result["notes"] = [clean(note) for note in ignored]
+        result["notes"] += [clean(note) for note in ignored]
         answers = extract(read_notebook(content), entries, stubs=marker.stubs)
     except IntakeError as error:
         result["problem"] = clean(str(error))
         answers = Answers(dict.fromkeys(entries))
-    arrived = _run(marker, answers.sources, worker) if any(answers.sources.values()) else {}
+    arrived = run_answers(marker, answers.sources, worker) if any(answers.sources.values()) else {}
     scored = []
     for exercise in marker.paper.exercises:
         missing = {n: {"error": {"kind": "missing"}} for n in range(len(marker.paper.inputs[exercise.id]))}
@@ -135,7 +158,7 @@ def grade_all(
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     results: dict[str, dict] = {}
     for submission in submissions:
-        kept = _kept(marker, submission, out)
+        kept = _kept(marker.of(submission), submission, out)
         if kept is None:
             waiting.put(submission)
         else:
@@ -169,7 +192,7 @@ def grade_all(
     with tempfile.TemporaryDirectory(prefix="tlcourse-course-") as folder:
         view = make_view(Path(folder), marker)
         count = min(jobs, waiting.qsize())
-        workers += [_worker(marker, view, slot) for slot in range(count)]
+        workers += [make_worker(marker, view, slot) for slot in range(count)]
         if workers:
             try:
                 check_reference(marker, workers[0])
@@ -229,7 +252,7 @@ def check_reference(marker: Marker, worker: Worker) -> None:
     UnsoundPaper
         If it does not; the text names the task and what was wrong.
     """
-    arrived = _run(marker, dict(marker.reference), worker)
+    arrived = run_answers(marker, dict(marker.reference), worker)
     for exercise in marker.paper.exercises:
         task = score_task(marker.paper, exercise, arrived[exercise.id])
         if task["status"] != "right":
@@ -251,12 +274,15 @@ def make_view(folder: Path, marker: Marker) -> View:
     )
 
 
-def _worker(marker: Marker, view: View, slot: int) -> Worker:
+def make_worker(marker: Marker, view: View, slot: int = 0) -> Worker:
+    """A worker that has loaded what this paper's probes need; nothing is started yet."""
     imports = courseware.imported_modules([*marker.paper.setup, *marker.paper.probes.values()])
+    if any(name.partition(".")[0] == "torch" for name in imports):
+        imports.append("torch._dynamo")  # seconds, which the first optimiser of each submission would take
     return Worker(marker.place, view, imports=imports, limits=marker.limits, slot=slot)
 
 
-def _run(marker: Marker, answers: dict[str, str | None], worker: Worker) -> dict[str, dict[int, dict]]:
+def run_answers(marker: Marker, answers: dict[str, str | None], worker: Worker) -> dict[str, dict[int, dict]]:
     """Run until every draw of every task has an outcome: where a task ends the program, the others get another run."""
     paper, answers = marker.paper, dict(answers)
     arrived: dict[str, dict[int, dict]] = {exercise.id: {} for exercise in paper.exercises}

@@ -14,6 +14,7 @@ from tlcourse.grading.assignment import load_assignment
 from tlcourse.grading.intake import find_submissions
 from tlcourse.grading.score import prepare
 from tlcourse.grading.supervise import Limits, WorkerError, as_record
+from tlcourse.grading.variants import learners, own_papers
 
 __all__ = ["grade", "run"]
 
@@ -44,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
             seed=options.seed,
             trust=options.trust_submissions,
             people=export.read_roster(options.roster) if options.roster else None,
+            variants=options.variants,
         )
     except (jail.NoJail, WorkerError, batch.NotAllMarked, batch.UnsoundPaper, KeyError, ValueError, OSError) as error:
         print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
@@ -64,6 +66,7 @@ def grade(
     seed: int | None = None,
     trust: bool = False,
     people: dict | None = None,
+    variants: int | None = None,
     limits: Limits | None = None,
 ) -> dict:
     """Grade everything at a place, and write every export.
@@ -84,6 +87,8 @@ def grade(
         Whether to go on without a jail where none works.
     people
         See `export.read_roster`.
+    variants
+        The seed from which learners' notebooks were written; None: everybody has the course's own.
 
     Returns
     -------
@@ -105,14 +110,21 @@ def grade(
         raise ValueError(f"--jobs {jobs}: it is 1 or more")
     if out.resolve().is_relative_to(submissions.resolve()):
         raise ValueError(f"--out {out} is inside of {submissions}, where it would be taken for a submission")
+    if variants is not None and not people:
+        raise ValueError("--variants needs --roster: constants were drawn by the ids in it")
     started = datetime.now(UTC)
     found, work = find_submissions(submissions), load_assignment(assignment)
     place = jail.choose(trust=trust)
     if place.kind == "none":
         print(f"warning: {batch.UNPROTECTED}", file=sys.stderr)
-    paper = prepare(work.exercises, seed=batch.kept_seed(out, seed=seed), setup=work.setup, hidden=work.hidden)
+    seed = batch.kept_seed(out, seed=seed)
+    paper = prepare(work.exercises, seed=seed, setup=work.setup, hidden=work.hidden)
     limits = limits or Limits()
-    marker = batch.Marker(assignment, paper, work.stubs, work.reference, place, limits)
+    papers = {}
+    if variants is not None:
+        ids = learners(found, people)
+        papers = own_papers(paper, ids, variants=variants, seed=seed, hidden=work.hidden)
+    marker = batch.Marker(assignment, paper, work.stubs, work.reference, place, limits, papers)
     quiet = os.environ.get("TLCOURSE_PROGRESS") == "0"
     with tqdm(total=len(found), unit="submission", disable=quiet) as bar:
         graded = batch.grade_all(marker, found, out, jobs=jobs or _cores(), tick=bar.update)
@@ -132,6 +144,7 @@ def grade(
         "seed": (out / "seed")
         .read_text(encoding="utf-8")
         .strip(),  # as text: it has more digits than JSON's numbers keep
+        "variants": variants,
         "key": paper.key,
         "jail": {"kind": place.kind, "program": place.program, **graded},
         "limits": as_record(limits),

@@ -27,7 +27,7 @@ def check(*arguments, **options):
     return None
 
 
-hint = progress = check
+hint = progress = use_variant = check
 '''
 
 

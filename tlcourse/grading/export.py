@@ -38,6 +38,7 @@ _TASK = _object(
         "max_score": _POINTS,
         "status": {"enum": STATUS},
         "aspects": {"type": "array", "items": _ASPECT},
+        "misconception": _TEXT,
         "message": _TEXT,
         "printed": _TEXT,
         "notes": _TEXTS,

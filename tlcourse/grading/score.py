@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tlcourse.checks.judging import Run, judge, mismatch
+from tlcourse.checks.judging import Judgement, Run, judge, mismatch
 from tlcourse.checks.spec import Exercise
 from tlcourse.grading import courseware
 
-__all__ = ["Paper", "clean", "prepare", "score_task"]
+__all__ = ["Paper", "clean", "prepare", "score_task", "vary"]
 
 LONGEST = 2_000
 HIDDEN_DRAWS = 4
@@ -121,9 +121,38 @@ def prepare(
         oracles = [exercise.oracle.__name__ for exercise in members]
         named = {_probe_name(exercise): exercise.probe for exercise in members}
         probes[name] = courseware.cut_out(module, named, never=oracles)
-    text = repr((seed, probes, tuple(setup), [(e.id, e.points, e.entry, e.draws, e.aspects) for e in exercises]))
+    text = repr(
+        (seed, probes, tuple(setup), [(e.id, e.points, e.entry, e.draws, e.aspects, e.given) for e in exercises])
+    )
     key = hashlib.sha256((text + repr(expected)).encode("utf-8", "replace")).hexdigest()
     return Paper(tuple(exercises), inputs, expected, tuple(setup), probes, key)
+
+
+def vary(
+    paper: Paper,
+    constants: Mapping[str, Mapping[str, Any]],
+    *,
+    seed: int,
+    hidden: Mapping[str, Callable[[np.random.Generator], dict]] | None = None,
+) -> Paper:
+    """The same paper for a learner who has constants of their own.
+
+    Parameters
+    ----------
+    constants
+        Task id -> name -> value.
+    seed, hidden
+        As they were given to `prepare`.
+    """
+    exercises = tuple(exercise.variant(constants.get(exercise.id, {})) for exercise in paper.exercises)
+    own = prepare([e for e in exercises if e.varied], seed=seed, setup=paper.setup, hidden=hidden)
+    return dataclasses.replace(
+        paper,
+        exercises=exercises,
+        inputs=paper.inputs | own.inputs,
+        expected=paper.expected | own.expected,
+        key=hashlib.sha256((paper.key + own.key).encode()).hexdigest(),
+    )
 
 
 def score_task(paper: Paper, exercise: Exercise, drawn: Mapping[int, Mapping], *, notes: Sequence[str] = ()) -> dict:
@@ -149,9 +178,9 @@ def score_task(paper: Paper, exercise: Exercise, drawn: Mapping[int, Mapping], *
         if outputs is None:
             failures.append(arrived if "value" not in arrived else {"error": UNFIT})
         runs.append(Run(inputs, outputs, expected))
-    held, share, why = _judge(exercise, runs)
+    judgement = _judge(exercise, runs)
+    held, share, message = judgement.held, judgement.share, judgement.why
     status = "right" if share >= 1 else "partly right" if share > 0 else "wrong"
-    message = why
     if failures:
         status, message = _explain(failures[0])
     printed = next((arrived["printed"] for arrived in drawn.values() if isinstance(arrived.get("printed"), str)), "")
@@ -165,6 +194,7 @@ def score_task(paper: Paper, exercise: Exercise, drawn: Mapping[int, Mapping], *
             {"key": aspect.key, "title": aspect.title, "weight": aspect.weight, "held": held[aspect.key]}
             for aspect in exercise.aspects
         ],
+        "misconception": judgement.misconception.name if judgement.misconception else "",
         "message": clean(message),
         "printed": clean(printed),
         "notes": [clean(note) for note in notes],
@@ -194,7 +224,8 @@ def _draw(exercise: Exercise, hidden: Mapping | None, seed: int) -> list[dict]:
     draws = [exercise.draw] * exercise.draws
     if exercise.id in (hidden or {}):
         draws += [hidden[exercise.id]] * HIDDEN_DRAWS
-    return [draw(np.random.default_rng([seed, *exercise.id.encode(), n])) for n, draw in enumerate(draws)]
+    rngs = (np.random.default_rng([seed, *exercise.id.encode(), n]) for n in range(len(draws)))
+    return [exercise.drawn(rng, draw) for rng, draw in zip(rngs, draws, strict=True)]
 
 
 def _usable(exercise: Exercise, value: Any, expected: Mapping) -> dict | None:
@@ -219,12 +250,11 @@ def _complex(value: Any) -> bool:
     return any(map(_complex, value)) if isinstance(value, list) else getattr(value, "dtype", None) in COMPLEX
 
 
-def _judge(exercise: Exercise, runs: list[Run]) -> tuple[dict[str, bool], float, str]:
+def _judge(exercise: Exercise, runs: list[Run]) -> Judgement:
     try:
-        judgement = judge(exercise, runs)
+        return judge(exercise, runs)
     except Exception:  # a misconception that asks for what is not there: judge without any
-        judgement = judge(dataclasses.replace(exercise, misconceptions=()), runs)
-    return judgement.held, judgement.share, judgement.why
+        return judge(dataclasses.replace(exercise, misconceptions=()), runs)
 
 
 def _explain(failure: Mapping) -> tuple[str, str]:
