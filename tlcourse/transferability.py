@@ -296,9 +296,7 @@ def _classes(labels: Tensor, samples: int, of: str) -> tuple[Tensor, Tensor]:
         raise ValueError(f"{of} has {samples} rows and labels {len(y)}: row i of both must be the same sample")
     classes, number = y.unique(return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(
-            f"all {len(y)} labels are {classes.tolist()}: nothing can be told apart, two classes are needed"
-        )
+        raise ValueError(f"all {len(y)} labels are {classes.tolist()}: there is nothing to tell apart")
     return classes, number
 
 
