@@ -20,7 +20,7 @@ ORDER = [
     *("norms", "adapters", "costs", "plans", "strategies", "memory"),
     *("caching", "evaluation", "probes", "centroids", "heads"),
     *("similarity", "hierarchy", "visualisation"),
-    *("intervals", "estimates", "evidence", "transferability", "averaging"),
+    *("intervals", "estimates", "evidence", "transferability", "distances", "averaging"),
     *("weight_planes", "layer_gradients", "per_sample", "fisher"),
     *("penalties", "conventions", "distillation", "replay", "forgetting"),
     *("checkpoints", "run", "rates", "training"),
