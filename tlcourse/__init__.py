@@ -110,6 +110,7 @@ _HOME = {
     "Graft": "grafts",
     "split_classes": "grafts",
     "make_world": "worlds",
+    "make_distance_world": "distance_worlds",
     "over_seeds": "intervals",
     "Scores": "intervals",
     "claim": "claims",

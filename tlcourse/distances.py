@@ -42,7 +42,13 @@ class DomainDistance:
 
 
 def domain_distance(
-    features_a: Tensor, features_b: Tensor, *, level: float = 0.95, largest: int = LARGEST, seed: int = 0
+    features_a: Tensor,
+    features_b: Tensor,
+    *,
+    bandwidth: float | None = None,
+    level: float = 0.95,
+    largest: int = LARGEST,
+    seed: int = 0,
 ) -> DomainDistance:
     """The squared maximum mean discrepancy and the proxy A-distance of two sets of features.
 
@@ -50,6 +56,9 @@ def domain_distance(
     ----------
     features_a, features_b
         Floats (n, p) and (m, p) of the same network: 10 samples or more each. They are not paired.
+    bandwidth
+        Of the kernel, as in `mmd_squared`. To compare several distances, name one for all: the median of each pair
+        grows with the distance and may turn the order around.
     level
         Nominal coverage of both intervals.
     largest
@@ -74,7 +83,8 @@ def domain_distance(
     """
     options = {"level": level, "largest": largest, "seed": seed}
     return DomainDistance(
-        mmd_squared(features_a, features_b, **options), proxy_a_distance(features_a, features_b, **options)
+        mmd_squared(features_a, features_b, bandwidth=bandwidth, **options),
+        proxy_a_distance(features_a, features_b, **options),
     )
 
 
@@ -96,7 +106,7 @@ def mmd_squared(
     Parameters
     ----------
     bandwidth
-        Above 0. None takes `median_bandwidth` of both sets together: fix it to compare several distances.
+        Above 0. None takes `median_bandwidth` of both sets together.
 
     Examples
     --------
