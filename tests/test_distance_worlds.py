@@ -57,15 +57,15 @@ def test_the_products_of_pictures_are_those_of_the_source(distance):
     """At 1 to what 8 bits round, between to what a turned grid of pixels adds: so no angle is the harder one."""
     near, far = (whole(make_distance_world(d, samples=200, noise=0.0, size=48))[0] for d in (0.0, distance))
     first, second = grams(near), grams(far)
-    tolerance = 0.01 if distance == 1 else 0.2
+    tolerance = 0.02 if distance == 1 else 0.06
     assert np.abs(first - second).max() < tolerance * np.diag(first).mean()
-    assert np.abs(first - second).mean() < tolerance / 5 * np.diag(first).mean()
+    assert np.abs(first - second).mean() < 0.01 * np.diag(first).mean()
     off = ~np.eye(len(first), dtype=bool)
-    assert np.corrcoef(first[off], second[off])[0, 1] > 0.98
+    assert np.corrcoef(first[off], second[off])[0, 1] > 0.998
 
 
 def test_the_task_is_as_hard_at_every_distance(worlds):
-    """A linear classifier on the pixels, fitted to 400 and asked 200: its score moves by less than 4 standard errors.
+    """A linear classifier on the pixels, fitted to 400 and asked 200, on the same scenes: it may change 6 of its answers.
 
     It sees nothing but products of pictures. What a convolutional network scores is measured where the lesson does.
     """
@@ -73,8 +73,8 @@ def test_the_task_is_as_hard_at_every_distance(worlds):
     for images, labels in worlds.values():
         flat = images.reshape(len(images), -1)
         scores.append(RidgeClassifier(alpha=100.0).fit(flat[:400], labels[:400]).score(flat[400:], labels[400:]))
-    assert 0.3 < min(scores) < 0.95  # neither guessing nor certain: it could have moved
-    assert max(scores) - min(scores) < 4 * (0.25 / 200) ** 0.5
+    assert 0.5 < min(scores) < 0.95  # neither guessing nor certain: it could have moved
+    assert max(scores) - min(scores) <= 6 / 200
 
 
 def test_the_measured_distance_grows_with_the_knob(worlds):
@@ -115,9 +115,8 @@ def test_few_values_are_cut_off_at_black_and_white(worlds):
 def test_a_world_of_fewer_classes_has_the_first_of_a_world_of_more():
     two, ten = (make_distance_world(classes=c, samples=200, noise=0.0, size=48) for c in (2, 10))
     assert ten.class_names[:2] == two.class_names
-    means = [
-        [images[labels == label].mean(axis=(0, 1)) for label in (0, 1)] for images, labels in map(whole, (two, ten))
-    ]
+    drawn = [(images.mean(axis=1), labels) for images, labels in map(whole, (two, ten))]
+    means = [[images[labels == label].mean(axis=0) for label in (0, 1)] for images, labels in drawn]
     likeness = np.corrcoef([mean.ravel() for pair in means for mean in pair])
     assert likeness[0, 2] > likeness[0, 3]
     assert likeness[1, 3] > likeness[1, 2]

@@ -45,7 +45,7 @@ def make_distance_world(
     ----------
     distance
         0 to 1: the share of a right angle by which the picture, and its ink on the circle of colours, are turned.
-        The difficulty for a network that starts from scratch stays as it is; what moves is how much of the source helps.
+        The task stays as hard for a network that starts from scratch; what changes is how much of the source helps.
     classes
         2 to 10, each equally often. A world of fewer classes has the first ones of a world of more.
     complexity
