@@ -24,7 +24,7 @@ ORDER = [
     *("weight_planes", "layer_gradients", "per_sample", "fisher"),
     *("penalties", "conventions", "distillation", "replay", "forgetting"),
     *("checkpoints", "run", "rates", "training"),
-    *("grafts", "dense", "worlds", "distance_worlds", "remedies", "sequences"),
+    *("grafts", "dense", "worlds", "distance_worlds", "pasted", "segmentation", "remedies", "sequences"),
     *("claims", "provenance", "results"),
     *("figures", "task_plots", "plots", "pictures", "diagrams", "panels"),
     *("views", "widgets", "explorers", "feature_browser", "cockpit"),

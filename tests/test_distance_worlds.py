@@ -65,7 +65,7 @@ def test_the_products_of_pictures_are_those_of_the_source(distance):
 
 
 def test_the_task_is_as_hard_at_every_distance(worlds):
-    """A linear classifier on the pixels, fitted to 400 and asked 200, on the same scenes: it may change 6 of its answers.
+    """A linear classifier on the pixels, asked about 200 of the same scenes: 6 of its answers may change.
 
     It sees nothing but products of pictures. What a convolutional network scores is measured where the lesson does.
     """
