@@ -36,7 +36,7 @@ def slow_mmd(a, b, bandwidth):
     return within_a + within_b - 2 * sum(kernel(x, y) for x in a for y in b) / (n * m)
 
 
-@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
 @pytest.mark.parametrize(("n", "m", "width", "bandwidth"), [(10, 13, 3, 0.7), (12, 12, 1, 5.0), (11, 10, 40, None)])
 def test_mmd_is_its_sum_over_pairs(n, m, width, bandwidth, offset):
     a, b = normal(n, width) + offset, normal(m, width, seed=1) * 1.5 + offset
@@ -85,6 +85,8 @@ def test_a_distance_of_shifted_normals_is_that_of_the_best_error(shift):
     assert found.low < 2 - 4 * norm.cdf(-shift / 2) < found.high
     assert found.high - found.low < 0.26
     assert found.n == 1000
+    narrow = proxy_a_distance(normal(1000, 1), shifted(1000, 1, shift, seed=1), level=0.5)
+    assert found.low < narrow.low < found.value < narrow.high < found.high
 
 
 @pytest.mark.parametrize(("n", "width"), [(100, 20), (40, 120)])

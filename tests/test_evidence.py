@@ -84,6 +84,39 @@ def test_it_is_the_normal_density_at_the_best_variances():
     assert log_evidence(x, y).item() == pytest.approx(-(logs / 40 + math.log(2 * math.pi) + 1) / 2, abs=1e-9)
 
 
+TWO_TOPS = [  # squared lengths of two groups of directions, how many, squares of the target along each, beyond them
+    ((1e4, 1e-4), (4, 2), (1e4, 1e4), 1e-3),
+    ((1e2, 1e-5), (4, 2), (1e-4, 1e3), 1e-4),
+]
+
+
+@pytest.mark.parametrize(("lengths", "counts", "along", "beyond"), TWO_TOPS)
+def test_of_two_tops_the_higher_is_found(lengths, counts, along, beyond):
+    """The variances of y along the axes are known; the fixed point from alpha = beta = 1 ends at the lower top."""
+    lengths, along = np.repeat(lengths, counts), np.repeat(along, counts)
+    axes = torch.linalg.qr(normal(11, 11))[0]
+    x = axes[:, :6] * torch.from_numpy(lengths).sqrt()
+    y = axes[:, :6] @ torch.from_numpy(along).sqrt() + beyond**0.5 * axes[:, 6]
+
+    def top(ratio):
+        spread = 1 + lengths / ratio  # times beta: a variance
+        beta = 11 / ((along / spread).sum() + beyond)
+        return (math.log(beta / (2 * math.pi)) - 1 - np.log(spread).sum() / 11) / 2
+
+    tops = np.array([top(math.exp(log_ratio)) for log_ratio in np.linspace(-40, 40, 8001)])
+    found = log_evidence(x, y[:, None]).item()
+    assert found == pytest.approx(tops.max(), abs=1e-4)  # of the grid
+    alpha = beta = 1.0
+    for _ in range(5000):
+        ratio = alpha / beta
+        if ratio > 1e12:
+            break
+        gamma = (lengths / (lengths + ratio)).sum()
+        alpha = gamma / (lengths * along / (ratio + lengths) ** 2).sum()
+        beta = (11 - gamma) / ((along / (1 + lengths / ratio) ** 2).sum() + beyond)
+    assert top(alpha / beta) < found - 0.5
+
+
 def test_it_ignores_scale_and_rotation_of_the_features():
     x, y = normal(30, 4), targets_for(normal(30, 4))
     turn = torch.linalg.qr(normal(4, 4, seed=3))[0]

@@ -22,7 +22,7 @@ def log_evidence(features: Tensor, targets: Tensor) -> Tensor:
 
     With F F^T = U diag(s) U^T, a target is normal with variances ``(1 + s_i / t) / beta`` along U, t = alpha / beta.
     The best beta for a t is a quotient, so that one number is left to search: over a grid of ln t, then by Brent's
-    method around its best. Fixed points (MacKay) reach the same top where they converge to the highest one.
+    method around its best. MacKay's fixed point reaches the same top where there is one; of two, maybe the lower.
 
     Parameters
     ----------
