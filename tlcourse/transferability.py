@@ -233,9 +233,9 @@ def kendall(scores: Sequence[float], truths: Sequence[float], *, level: float = 
     """Kendall's tau-b between what was foretold of candidates and what came of them, with an interval.
 
     The interval is the percentile bootstrap over candidates: how far tau would move with other candidates of the
-    same kind, not with other seeds. Drawn from a bivariate normal, nominal 95 % covered 92 to 98 % with 8 to 20
-    candidates, and as little as 64 % with 5 whose true tau is 0.8. Where every pair agrees (or every pair disagrees)
-    there is nothing to resample: Fieller et al. 1957 then gives the interval, of tau moved in by half a pair.
+    same kind, not with other seeds. Where every pair agrees (or every pair disagrees) there is nothing to resample:
+    Fieller et al. 1957 then gives the interval, of tau moved in by half a pair. Over draws from bivariate normals,
+    nominal 95 % covered 92 to 98 % with 8 and 20 candidates, true tau 0 to 0.8, and all but every draw with 5.
 
     Parameters
     ----------
