@@ -20,11 +20,11 @@ ORDER = [
     *("norms", "adapters", "costs", "plans", "strategies", "memory"),
     *("caching", "evaluation", "probes", "centroids", "heads"),
     *("similarity", "hierarchy", "visualisation"),
-    *("intervals", "averaging"),
+    *("intervals", "estimates", "evidence", "transferability", "distances", "averaging"),
     *("weight_planes", "layer_gradients", "per_sample", "fisher"),
     *("penalties", "conventions", "distillation", "replay", "forgetting"),
     *("checkpoints", "run", "rates", "training"),
-    *("grafts", "dense", "worlds", "remedies", "sequences"),
+    *("grafts", "dense", "worlds", "distance_worlds", "pasted", "segmentation", "remedies", "sequences"),
     *("claims", "provenance", "results"),
     *("figures", "task_plots", "plots", "pictures", "diagrams", "panels"),
     *("views", "widgets", "explorers", "feature_browser", "cockpit"),
@@ -44,6 +44,8 @@ DEVICES = {
     ("probes", ".cpu()"): "scikit-learn's logistic regression",
     ("centroids", ".cpu()"): "distances in float64, which not every device has",
     ("similarity", ".cpu()"): "sums in float64, which not every device has",
+    ("evidence", ".cpu()"): "sums in float64, which not every device has",
+    ("transferability", ".cpu()"): "labels are counted beside features in float64",
     ("weight_planes", ".cpu()"): "coordinates in float64, which not every device has",
 }
 HEAVY = [
