@@ -48,7 +48,7 @@ CONFIGURATIONS = {  # how transformers is asked for a network: class, configurat
     "clip": ("CLIPModel", "CLIPConfig", {**TOWER, "projection_dim": 12}),
     "blip": ("BlipForImageTextRetrieval", "BlipConfig", {**TOWER, "image_text_hidden_size": 12}),
 }
-TIMM = {"timm-resnet": "test_resnet", "timm-efficientnet": "test_efficientnet", "timm-vit": "test_vit"}
+TIMM = {"timm-resnet": "test_resnet", "timm-efficientnet": "test_efficientnet", "timm-vit": "vit_tiny_patch16_224"}
 TORCHVISION = {"resnet": "resnet18", "efficientnet": "efficientnet_b0", "vit": "vit_b_16"}
 LAYERS = ["embeddings", "layer1", "layer2"]
 STAGES = {  # what each is to be, stage by stage, and how many features it gives
@@ -61,13 +61,14 @@ STAGES = {  # what each is to be, stage by stage, and how many features it gives
     "clip-text": ([*LAYERS, "norm", "pool", "projection"], 12),
     "blip-vision": ([*LAYERS, "pool", "projection"], 12),
     "blip-text": ([*LAYERS, "pool", "projection"], 12),
-    "timm-resnet": (["stem", "layer1", "layer2", "layer3", "layer4", "neck"], 256),
-    "timm-efficientnet": (["stem", *(f"block{n}" for n in range(1, 7)), "neck"], 256),
-    "timm-vit": (["embeddings", *(f"block{n}" for n in range(1, 7)), "neck"], 64),
+    "timm-resnet": (["stem", "layer1", "layer2", "layer3", "layer4", "neck"], 96),
+    "timm-efficientnet": (["stem", *(f"block{n}" for n in range(1, 6)), "neck"], 256),
+    "timm-vit": (["embeddings", "block1", "block2", "neck"], 16),
     "torchvision-resnet": (["stem", "layer1", "layer2", "layer3", "layer4", "neck"], 512),
     "torchvision-efficientnet": (["stem", *(f"block{n}" for n in range(1, 8)), "neck"], 1280),
     "torchvision-vit": (["embeddings", "block1", "block2", "neck"], 16),
 }
+SLOW = ("torchvision-resnet", "torchvision-efficientnet")
 LEFT_OUT = {  # tensors of the original that are in no stage, by how their names start
     "bert": ("cls.",),
     "roberta": ("lm_head.",),
@@ -79,6 +80,8 @@ LEFT_OUT = {  # tensors of the original that are in no stage, by how their names
     "blip-vision": ("text_", "itm_head."),
     "blip-text": ("vision_", "itm_head.", "crossattention"),
 }
+# Those of full size take the longest.
+TRAINED = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in STAGES]
 PADDINGS = [(0, 0), (5, 0), (5, 7)]  # how much more of it, and of which token
 COUNTED = {  # the configurations of what is published, where they are not the defaults of their classes
     "bert-base-uncased": ("AutoModel", "BertConfig", {}),
@@ -112,15 +115,26 @@ COUNTED["blip-text"] = COUNTED["blip-vision"]
 
 
 def shaken(network, seed=0):
-    """Weights and statistics that differ from those of a fresh network, whose norms do nothing and biases are zero."""
+    """Scales, shifts and tokens that differ from those of a fresh network, which do nothing or are zero."""
     generator = torch.Generator().manual_seed(seed)
-    tied = {id(value): value for value in network.parameters()}.values()
     with torch.no_grad():
-        for value in tied:
-            value.add_(0.1 * torch.randn(value.shape, generator=generator))
-        for name, value in network.named_buffers():
-            if "running" in name:
-                value.add_(torch.rand(value.shape, generator=generator))
+        for value in {id(value): value for value in network.parameters()}.values():  # a tied tensor once
+            if value.dim() == 1 or value.abs().max() < 1e-3:
+                value.add_(0.1 * torch.randn(value.shape, generator=generator))
+    return network.eval()
+
+
+def measured(network, seed=0):
+    """Shaken, and with the statistics of what goes through it: those of a fresh network let nothing through."""
+    norms = [part for part in shaken(network, seed).modules() if isinstance(part, nn.BatchNorm2d)]
+    images = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    for part in norms:
+        part.train()
+        part.momentum = None
+    with torch.no_grad():
+        network(images)
+    for part in norms:
+        part.momentum = 0.1
     return network.eval()
 
 
@@ -158,8 +172,8 @@ def zoo(tmp_path_factory):
     def timm_network(case):
         import timm
 
-        options = {"img_size": 32} if case == "timm-vit" else {}
-        network = shaken(timm.create_model(TIMM[case], num_classes=3, **options))
+        options = {"img_size": 32, "embed_dim": 16, "depth": 2, "num_heads": 2} if case == "timm-vit" else {}
+        network = measured(timm.create_model(TIMM[case], num_classes=3, **options))
         timm.models.save_for_hf(network, root / case, model_args=options, safe_serialization=True)
         return {"name_or_folder": root / case}, network
 
@@ -168,7 +182,7 @@ def zoo(tmp_path_factory):
 
         name = TORCHVISION[case.partition("-")[2]]
         url = torchvision.models.get_model_weights(name)[ZOO[name].revision].url
-        network = shaken(torchvision.models.get_model(name, weights=None))
+        network = measured(torchvision.models.get_model(name, weights=None))
         torch.save(network.state_dict(), root / "checkpoints" / url.rpartition("/")[2])
         return {"name_or_folder": name}, network
 
@@ -192,7 +206,7 @@ def tiny_vit(patch):
     """The published one has 86 million weights, and every line of its code is the same for these few."""
     import torchvision
 
-    def vit_b_16(*, weights=None):
+    def vit_b_16(*, weights: torchvision.models.ViT_B_16_Weights | None = None):
         network = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 24)
         if weights is not None:
             network.load_state_dict(weights.get_state_dict(check_hash=True))
@@ -283,7 +297,7 @@ def test_stages_compose_to_the_original(case, zoo):
     with torch.no_grad():
         alone = backbone(inputs)
         assert alone.shape == (3, STAGES[case][1])
-        assert (alone[0] - alone[1]).abs().max() > 1e-3
+        assert (alone[0] - alone[1]).abs().max() > 1e-4
         if not reads_text(backbone):
             assert (alone - original_features(case, original, backbone.preprocessing(inputs))).abs().max() < 1e-6
             return
@@ -300,11 +314,13 @@ def test_a_sample_gives_the_same_alone_and_among_others(case, zoo):
     inputs = samples(backbone)
     with torch.no_grad():
         together = backbone(inputs)
+        # Convolutions of another batch size add up in another order.
+        tolerance = 1e-5 * max(1, together.abs().max())
         for row in range(3):
-            assert (backbone(inputs[torch.tensor([row])]) - together[row]).abs().max() < 1e-5
+            assert (backbone(inputs[torch.tensor([row])]) - together[row]).abs().max() < tolerance
 
 
-@pytest.mark.parametrize("case", STAGES)
+@pytest.mark.parametrize("case", TRAINED)
 def test_a_probe_and_two_fine_tunings(case, zoo):
     _, backbone, _ = zoo(case)
     task = a_task(backbone)
@@ -326,22 +342,22 @@ def test_a_probe_and_two_fine_tunings(case, zoo):
         assert not [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
 
 
-@pytest.mark.parametrize("case", STAGES)
+@pytest.mark.parametrize("case", TRAINED)
 def test_training_on_the_kept_prefix_gives_the_same_losses(case, zoo):
     _, backbone, _ = zoo(case)
     task = a_task(backbone)
     histories = {}
     for cache in (True, False):
         model = attach_head(backbone, task)
-        plan = last_stages(model, 1, lr=1e-2, head_lr=1e-2)
+        plan = last_stages(model, 1, lr=1e-3, head_lr=1e-2)
         histories[cache] = train(model, task, plan, epochs=2, batch_size=4, cache=cache, device="cpu", progress=False)
     opened = [name for name, stage in backbone.stages.items() if any(True for _ in stage.parameters())][-1]
     assert (histories[True].cached_stages, histories[False].cached_stages) == (list(backbone.stages).index(opened), 0)
-    assert histories[True].train_loss == pytest.approx(histories[False].train_loss, abs=1e-5)
+    assert histories[True].train_loss == pytest.approx(histories[False].train_loss, abs=1e-5, rel=1e-5)
     assert len({round(loss, 4) for loss in histories[True].train_loss}) == 2  # and it did learn
 
 
-@pytest.mark.parametrize("case", STAGES)
+@pytest.mark.parametrize("case", TRAINED)
 def test_a_model_comes_back_from_the_disk(case, zoo, tmp_path):
     from safetensors.torch import load_file, save_file
 
@@ -471,7 +487,7 @@ def test_a_folder_without_an_image_processor_is_refused(zoo, tmp_path):
 
 
 def test_the_table_counts_what_the_published_configurations_have():
-    """On the meta device, where no tensor has values; the two that come with the course are counted as they are."""
+    """On the meta device, where no tensor has values; those that come with the course are counted as they are."""
     import timm
     import torchvision
     import transformers
@@ -491,7 +507,8 @@ def test_the_table_counts_what_the_published_configurations_have():
                 elif entry.library == "timm":
                     network = timm.create_model(entry.source.removeprefix("timm/").partition(".")[0])
                 else:
-                    network = torchvision.models.get_model(entry.source)
+                    kind = "vision_transformer" if entry.family == "ViT" else entry.family.lower()
+                    network = getattr(getattr(torchvision.models, kind), entry.source)()  # the untouched one
                 stages, _ = _stages_of(network, tower=entry.tower, pooling=None)
                 found = sum(value.numel() for value in nn.ModuleDict(stages).parameters())
         assert found == entry.parameters, name
