@@ -1,4 +1,4 @@
-"""Published weights onto this disk: pinned, checked, and gone on with where a transfer broke off.
+"""Published weights onto this disk: pinned, checked, and gone on with where a connection broke.
 
 `zoo` reads them. Nothing here is needed for the embedded models, which come as packages. Lesson 11 shows both.
 """
@@ -25,7 +25,8 @@ def fetch_snapshot(
 ) -> Path:
     """Some files of a repository of the Hugging Face hub, at one commit, as a folder in the hub's own cache.
 
-    What the cache holds is not fetched again, and needs no network; a broken transfer is gone on with.
+    What the cache holds is not fetched again, and needs no network. Where a connection breaks, the hub's client goes on
+    by itself; after five times in vain it gives up, and files that are whole by then are kept.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def fetch_snapshot(
 
 
 def fetch_file(url: str, folder: Path, *, sha256: str) -> Path:
-    """One file from a plain server, into a folder; a broken transfer is gone on with at the next call.
+    """One file from a plain server, into a folder; where a transfer breaks off, the next call goes on with it.
 
     Parameters
     ----------

@@ -241,7 +241,7 @@ def load_from_zoo(
     name, entry = str(name_or_folder), ZOO.get(str(name_or_folder))
     folder = Path(name_or_folder)
     if entry is None and not (folder / "config.json").is_file():
-        near = get_close_matches(name, ZOO, n=4, cutoff=0.4)
+        near = get_close_matches(name.lower(), ZOO, n=4, cutoff=0.4)  # names of the zoo are in lower case
         hint = f"near it: {', '.join(near)}; all" if near else "there are"
         raise KeyError(f"no model {name!r} in the zoo, and no folder with a config.json; {hint}: {', '.join(ZOO)}")
     on_hub = entry is not None and "/" in entry.source
