@@ -26,7 +26,9 @@ def masked(texts, filler=0):
 def tiny():
     import transformers
 
-    config = transformers.GPT2Config(vocab_size=5, n_embd=8, n_layer=1, n_head=2, n_positions=8)
+    config = transformers.GPT2Config(
+        vocab_size=5, n_embd=8, n_layer=1, n_head=2, n_positions=8, bos_token_id=4, eos_token_id=4
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = transformers.GPT2LMHeadModel(config).eval()
@@ -145,6 +147,23 @@ def test_a_head_of_its_own_is_used(tiny):
     hidden = backbone.run(tokens, stop=-1).values
     assert torch.equal(model(tokens), head(hidden))
     assert len(list(model.parameters())) == len(list(backbone.parameters())) + 2
+
+
+def test_a_head_that_was_not_the_embedding_must_be_given():
+    import transformers
+
+    sizes = {"vocab_size": 5, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(**sizes, intermediate_size=8, tie_word_embeddings=False)
+    original = transformers.LlamaForCausalLM(config).eval()
+    reads = RightPadded(name="tiny", folder="nowhere")
+    stages = causal_stages(original.model)
+    backbone = Backbone("tiny", stages, feature_dim=8, preprocessing=reads, pretrained=False).eval()
+    with pytest.raises(ValueError, match="'tiny' was trained with a head of its own, .* give head="):
+        LanguageModel(backbone)
+    tokens = masked(TEXTS)
+    wanted = original(input_ids=tokens.values, attention_mask=tokens.mask.long()).logits
+    found = LanguageModel(backbone, head=original.lm_head)(tokens)
+    assert (found - wanted)[tokens.mask].abs().max() < 1e-6
 
 
 def test_a_plan_reaches_the_language_model(tiny):

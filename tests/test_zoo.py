@@ -397,6 +397,21 @@ def test_it_agrees_with_load_backbone(case, zoo):
             assert (list(ours.stages), ours.preprocessing.name) == (list(theirs.stages), theirs.preprocessing.name)
 
 
+def test_weights_in_half_precision_come_in_full(zoo, tmp_path):
+    """SmolLM2 is published in bfloat16, in which no CPU trains well; transformers would keep it."""
+    import transformers
+
+    arguments, backbone, original = zoo("llama")
+    shutil.copytree(arguments["name_or_folder"], tmp_path / "half")
+    copy.deepcopy(original).to(torch.bfloat16).save_pretrained(tmp_path / "half")
+    assert transformers.AutoModel.from_pretrained(tmp_path / "half").dtype == torch.bfloat16
+    for pretrained in (True, False):
+        found = load_from_zoo(tmp_path / "half", pretrained=pretrained)
+        assert {value.dtype for value in found.parameters()} == {torch.float32}
+    half = load_from_zoo(tmp_path / "half").state_dict()
+    assert all(torch.equal(half[key], value.bfloat16().float()) for key, value in backbone.state_dict().items())
+
+
 @pytest.mark.parametrize("case", ["clip-vision", "timm-vit", "torchvision-resnet"])
 def test_images_are_prepared_as_in_the_pre_training(case, zoo):
     mean, std = {
@@ -446,7 +461,10 @@ def refused(zoo, tmp_path, kind):
         "revision of torchvision": ({"name_or_folder": "resnet18", "revision": "abc"}, "not come from the hub"),
         "tower of one": ({"name_or_folder": bert, "tower": "text"}, "tower='text': .* holds one network, a bert"),
         "tower of a name": ({"name_or_folder": "gpt2", "tower": "text"}, "tower='text': 'gpt2' is one network"),
-        "the other tower": ({"name_or_folder": "clip-text", "tower": "vision"}, "tower='vision': 'clip-text' is text"),
+        "the other tower": (
+            {"name_or_folder": "clip-text", "tower": "vision"},
+            "tower='vision': 'clip-text' is the text tower",
+        ),
         "no tower": ({"name_or_folder": clip}, "two networks: say tower='vision' or tower='text'"),
         "no such tower": ({"name_or_folder": clip, "tower": "audio"}, "tower='audio': it is one of vision, text"),
         "pooling of a tower": ({"name_or_folder": clip, "tower": "text", "pooling": "mean"}, "pools in its own way"),
@@ -532,6 +550,19 @@ def test_weights_of_another_network_are_refused(zoo, tmp_path):
     load_from_zoo(folder, tower="vision")  # all of it is there
     with pytest.raises(ValueError, match=r"no weights for \d+ tensors of its stages \(text_encoder.*another network"):
         load_from_zoo(folder, tower="text")
+
+
+@pytest.mark.parametrize("case", ["gpt2", "timm-resnet"])
+@pytest.mark.parametrize("damage", ["absent", "short", "no JSON"])
+def test_a_folder_that_cannot_be_read_is_refused(damage, case, zoo, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(zoo(case)[0]["name_or_folder"], folder)
+    path = folder / ("config.json" if damage == "no JSON" else "model.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+    if damage == "absent":
+        path.unlink()
+    with pytest.raises(ValueError, match="damaged'.*(could not be read|no JSON)"):
+        load_from_zoo(folder)
 
 
 def test_a_folder_without_an_image_processor_is_refused(zoo, tmp_path):

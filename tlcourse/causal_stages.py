@@ -121,12 +121,13 @@ def causal_stages(decoder: nn.Module, *, pooling: str = "last") -> dict[str, nn.
     if config.model_type == "gpt2":
         if config.add_cross_attention:
             raise ValueError("this GPT-2 attends to an encoder beside it, which is not a row of stages")
-        embeddings, layers, norm = _LearnedPositions(decoder), map(_Layer, decoder.h), decoder.ln_f
+        embeddings = _LearnedPositions(decoder, tied=config.tie_word_embeddings)
+        layers, norm = map(_Layer, decoder.h), decoder.ln_f
     else:
         rope = config.rope_parameters["rope_type"]
         if rope in BATCH_DEPENDENT:
             raise ValueError(f"rotary embeddings of type {rope!r} depend on the longest text of a batch: not supported")
-        embeddings, norm = _Words(decoder.embed_tokens), decoder.norm
+        embeddings, norm = _Words(decoder.embed_tokens, tied=config.tie_word_embeddings), decoder.norm
         layers = (_RotaryLayer(layer, decoder.rotary_emb) for layer in decoder.layers)
     return {
         "embeddings": embeddings,
@@ -142,11 +143,11 @@ def _positions(mask: Tensor) -> Tensor:
 
 
 class _Words(nn.Module):
-    """Token ids (n, L) -> hidden states (n, L, D)."""
+    """Token ids (n, L) -> hidden states (n, L, D). ``tied``: the head that predicts words is the same tensor."""
 
-    def __init__(self, words: nn.Embedding) -> None:
+    def __init__(self, words: nn.Embedding, *, tied: bool) -> None:
         super().__init__()
-        self.words = words
+        self.words, self.tied = words, tied
 
     def forward(self, state: Masked) -> Masked:
         return state.with_values(self.words(state.values))
@@ -155,8 +156,8 @@ class _Words(nn.Module):
 class _LearnedPositions(_Words):
     """GPT-2's: words and places are embedded and added."""
 
-    def __init__(self, decoder: nn.Module) -> None:
-        super().__init__(decoder.wte)
+    def __init__(self, decoder: nn.Module, *, tied: bool) -> None:
+        super().__init__(decoder.wte, tied=tied)
         self.places, self.dropout = decoder.wpe, decoder.drop
 
     def forward(self, state: Masked) -> Masked:

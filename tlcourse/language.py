@@ -35,13 +35,14 @@ class LanguageModel(nn.Module):
     Raises
     ------
     ValueError
-        If the backbone is no decoder.
+        If the backbone is no decoder, or its head was another tensor than its embedding and none is given.
 
     Examples
     --------
     >>> from transformers import AutoModel, GPT2Config
     >>> from tlcourse.causal_stages import RightPadded, causal_stages
-    >>> decoder = AutoModel.from_config(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1, n_positions=8))
+    >>> sizes = {"vocab_size": 9, "n_embd": 8, "n_layer": 1, "n_head": 1, "bos_token_id": 0, "eos_token_id": 0}
+    >>> decoder = AutoModel.from_config(GPT2Config(**sizes))
     >>> reads = RightPadded(name="tiny", folder="none")
     >>> backbone = Backbone("tiny", causal_stages(decoder), feature_dim=8, preprocessing=reads, pretrained=False)
     >>> LanguageModel(backbone)(Masked(torch.tensor([[1, 2, 3]]), torch.ones(1, 3, dtype=torch.bool))).shape
@@ -53,6 +54,11 @@ class LanguageModel(nn.Module):
         names = list(backbone.stages)
         if names[-2:] != ["norm", "pool"] or not hasattr(backbone.stages["embeddings"], "words"):
             raise ValueError(f"backbone {backbone.name!r} is no decoder: its stages are {', '.join(names)}")
+        if head is None and not backbone.stages["embeddings"].tied:
+            raise ValueError(
+                f"backbone {backbone.name!r} was trained with a head of its own, which is in none of its stages: give "
+                "head=, the lm_head of its AutoModelForCausalLM"
+            )
         self.backbone, self.head = backbone, head
 
     def forward(self, tokens: Masked) -> Tensor:
