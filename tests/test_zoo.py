@@ -436,6 +436,24 @@ def test_texts_are_padded_on_the_right_whatever_the_tokenizer_does(case, zoo):
     assert tuple(tokens.values[:, 0].tolist()) == first
 
 
+@pytest.mark.parametrize("bars", [True, False])
+def test_loading_is_quiet_and_leaves_the_settings_of_transformers(bars, zoo, capfd):
+    from transformers.utils import logging
+
+    folder = zoo("bert")[0]["name_or_folder"]
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    capfd.readouterr()
+    try:
+        logging.set_verbosity_warning()
+        (logging.enable_progress_bar if bars else logging.disable_progress_bar)()
+        load_from_zoo(folder)
+        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.WARNING, bars)
+    finally:
+        logging.set_verbosity(before[0])
+        (logging.enable_progress_bar if before[1] else logging.disable_progress_bar)()
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("name", ["resnet05", "GPT2", "bert_base_uncased", "clip", "a/folder"])
 def test_a_wrong_name_lists_those_that_are_near(name):
     near = {"resnet05": "resnet50", "GPT2": "gpt2", "bert_base_uncased": "bert-base-uncased", "clip": "clip-text"}
@@ -573,6 +591,7 @@ def test_a_folder_without_an_image_processor_is_refused(zoo, tmp_path):
         load_from_zoo(tmp_path / "clip", tower="vision")
 
 
+@pytest.mark.slow
 def test_the_table_counts_what_the_published_configurations_have():
     """On the meta device, where no tensor has values; those that come with the course are counted as they are."""
     import timm
