@@ -15,10 +15,13 @@ PACKAGE = Path(tlcourse.__file__).parent
 # A module imports only from those before it. Each line is a layer that stands by itself.
 ORDER = [
     *("runtime", "sources", "masked", "batching"),
-    *("text_stages", "image_stages"),
-    *("backbones", "readers", "data"),
+    *("text_stages", "image_stages", "vision_stages"),
+    "backbones",
+    *("causal_stages", "tower_stages", "downloads", "published", "zoo"),
+    *("readers", "data"),
     *("norms", "adapters", "costs", "plans", "strategies", "memory"),
     *("caching", "evaluation", "probes", "centroids", "heads"),
+    *("language", "towers"),
     *("similarity", "hierarchy", "visualisation"),
     *("intervals", "estimates", "evidence", "transferability", "distances", "averaging"),
     *("weight_planes", "layer_gradients", "per_sample", "fisher"),
@@ -40,6 +43,7 @@ DEVICES = {
     ("doctor", "device.type == 'cuda'"): "the report names the card",
     ("doctor", "device.type == 'cpu'"): "the report says that a card is not used",
     ("evaluation", ".cpu()"): "scikit-learn's scores",
+    ("language", ".cpu()"): "tokens are counted in NumPy",
     ("sequences", ".cpu()"): "labels meet probabilities, which come back there",
     ("probes", ".cpu()"): "scikit-learn's logistic regression",
     ("centroids", ".cpu()"): "distances in float64, which not every device has",
