@@ -15,8 +15,10 @@ PACKAGE = Path(tlcourse.__file__).parent
 # A module imports only from those before it. Each line is a layer that stands by itself.
 ORDER = [
     *("runtime", "sources", "masked", "batching"),
-    *("text_stages", "image_stages"),
-    *("backbones", "readers", "data"),
+    *("text_stages", "image_stages", "vision_stages"),
+    "backbones",
+    *("causal_stages", "tower_stages", "downloads", "zoo"),
+    *("readers", "data"),
     *("norms", "adapters", "costs", "plans", "strategies", "memory"),
     *("caching", "evaluation", "probes", "centroids", "heads"),
     *("similarity", "hierarchy", "visualisation"),

@@ -16,6 +16,7 @@ _HOME = {
     "Model": "backbones",
     "load_backbone": "backbones",
     "attach_head": "backbones",
+    "load_from_zoo": "zoo",
     "Task": "data",
     "load_task": "data",
     "make_task": "data",
