@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -462,6 +463,61 @@ def test_what_has_no_meaning_is_refused(kind, zoo, tmp_path):
     arguments, words = refused(zoo, tmp_path, kind)
     with pytest.raises(ValueError, match=words):
         load_from_zoo(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "weights"),
+    [
+        ("gpt2", {}, "model.safetensors"),
+        ("clip-text", {}, "pytorch_model.bin"),
+        ("gpt2", {"revision": "abc"}, "model.safetensors"),
+        ("gpt2", {"pretrained": False}, None),
+    ],
+)
+def test_a_name_is_fetched_at_its_commit_and_checked(name, options, weights, zoo, monkeypatch):
+    calls, case = [], zoo(name)
+
+    def fetch(source, **wanted):
+        calls.append((source, wanted))
+        return case[0]["name_or_folder"]
+
+    monkeypatch.setattr("tlcourse.zoo.fetch_snapshot", fetch)
+    backbone = load_from_zoo(name, **options)
+    assert (backbone.name, backbone.preprocessing.name) == (name, name)
+    assert list(backbone.stages) == STAGES[name][0]
+    ((source, wanted),) = calls
+    entry = ZOO[name]
+    pinned = weights is not None and "revision" not in options
+    assert source == entry.source
+    assert wanted["revision"] == options.get("revision", entry.revision)
+    assert wanted["sha256"] == ({weights: entry.sha256} if pinned else {})
+    asked = {file for file in wanted["files"] if file.endswith((".bin", ".safetensors"))}
+    assert asked == ({weights} if weights else set())
+    assert {"config.json", "tokenizer.json", "preprocessor_config.json"} <= set(wanted["files"])
+
+
+def test_what_comes_over_the_network_is_pinned():
+    digits = set("0123456789abcdef")
+    for name, entry in ZOO.items():
+        if "/" in entry.source:
+            assert len(entry.revision) == 40, name
+            assert len(entry.sha256) == 64, name
+            assert set(entry.revision + entry.sha256) <= digits, name
+
+
+@pytest.mark.parametrize("name", ["gpt2", "timm/resnet18", "resnet18", "vit_b_16"])
+def test_without_a_network_it_is_said_what_to_do(name, monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    def unreachable(*arguments, **options):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("tlcourse.downloads.urlopen", unreachable)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(RuntimeError, match=r"could not be fetched .*efficientnet_lite0 and minilm.*HTTPS_PROXY"):
+        load_from_zoo(name)
 
 
 def test_weights_of_another_network_are_refused(zoo, tmp_path):
