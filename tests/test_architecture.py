@@ -17,7 +17,7 @@ ORDER = [
     *("runtime", "sources", "masked", "batching"),
     *("text_stages", "image_stages", "vision_stages"),
     "backbones",
-    *("causal_stages", "tower_stages", "downloads", "zoo"),
+    *("causal_stages", "tower_stages", "downloads", "zoo", "towers"),
     *("readers", "data"),
     *("norms", "adapters", "costs", "plans", "strategies", "memory"),
     *("caching", "evaluation", "probes", "centroids", "heads"),
