@@ -40,9 +40,9 @@ def _shown_places(places, mask: np.ndarray):
 
 
 def _shown_sees(sees, mask: np.ndarray):
-    """A word of 0 and 1 for each real token, which a message shows whole; as it came where the shape is another."""
+    """A word of 0 and 1 for each real token, which a message shows whole."""
     if np.shape(sees) != (*mask.shape, mask.shape[1]):
-        return sees
+        raise AnswerError(f"`sees` has the shape {np.shape(sees)}; wanted is {(*mask.shape, mask.shape[1])}, (n, L, L)")
     return [
         ["".join("1" if sight else "0" for sight in row) for row, is_real in zip(rows, real, strict=True) if is_real]
         for rows, real in zip(np.asarray(sees).tolist(), mask, strict=True)
