@@ -37,6 +37,7 @@ ORDER = [
 DEVICES = {
     ("backbones", "map_location='cpu'"): "a file is read before the model moves",
     ("checkpoints", "map_location='cpu'"): "a file is read before the model moves",
+    ("towers", "map_location='cpu'"): "a file is read; no model is involved",
     ("run", "device.type == 'cuda'"): "the state of the card's generator is kept",
     ("run", ".cpu()"): "labels are hashed, lengths sorted",
     ("provenance", "device.type == 'cuda'"): "the record names the card",

@@ -1,79 +1,80 @@
 import numpy as np
 import pytest
+import torch
+from sklearn.linear_model import Ridge
 
-from tlcourse.towers import fit_towers, zero_shot
-
-SHAPES = [(9, 4, 3), (4, 9, 3), (5, 5, 1), (2, 6, 6)]  # classes, text features, image features
-STRENGTHS = [1e-3, 1.0, 50.0]
-
-
-def arrays(classes, p, d, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(classes, p)) + 3, rng.normal(size=(classes, d)) - 1
+from tlcourse.backbones import load_backbone
+from tlcourse.towers import imagenet_head, join_towers, rank_of_own
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_map_is_scikit_learns_ridge(shape, strength):
-    from sklearn.linear_model import Ridge
-
-    names, rows = arrays(*shape)
-    new = np.random.default_rng(1).normal(size=(4, shape[1]))
-    wanted = Ridge(alpha=strength, solver="cholesky").fit(names, rows).predict(new).reshape(4, -1)
-    assert np.allclose(fit_towers(names, rows, strength=strength)(new), wanted, atol=1e-8)
+def drawn(n=30, p=7, q=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, p, generator=generator) + 3, torch.randn(n, q, generator=generator) - 2
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_gradient_of_the_penalised_error_is_zero(shape):
-    names, rows = arrays(*shape)
-    found = fit_towers(names, rows, strength=0.7)
-    T, residual = names - names.mean(0), rows - found(names)
-    assert np.allclose(T.T @ residual, 0.7 * found.matrix, atol=1e-10)
-    assert np.allclose(residual.sum(0), 0)
+@pytest.mark.parametrize("strength", [1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("n", [30, 4])
+def test_joining_is_ridge_regression(strength, n):
+    texts, weights = drawn(n=n)
+    names, _ = drawn(n=6, seed=1)
+    found = join_towers(texts, weights, strength=strength)(names)
+    wanted = Ridge(alpha=strength).fit(texts.double().numpy(), weights.double().numpy()).predict(names.double().numpy())
+    assert found.dtype == torch.float64
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-8, atol=1e-8)
 
 
-def test_a_linear_world_is_recovered_on_classes_held_out():
-    """Rows are a linear function of names: with enough classes, those never seen are classified as with true rows."""
-    rng = np.random.default_rng(0)
-    names, hidden = rng.normal(size=(60, 8)), rng.normal(size=(8, 20))
-    rows = names @ hidden + 0.5
-    seen, held = slice(0, 40), slice(40, 60)
-    labels = np.arange(200) % 20
-    centred = rows[held] - rows[held].mean(0)
-    features = centred[labels] + 0.3 * rng.normal(size=(200, 20))
-    predicted = fit_towers(names[seen], rows[seen], strength=1e-6)(names[held])
-    assert np.allclose(predicted, rows[held], atol=1e-4)
-    guesses = zero_shot(features, predicted).argmax(1)
-    assert (guesses == zero_shot(features, rows[held]).argmax(1)).all()
-    shuffled = fit_towers(names[seen], rows[seen][rng.permutation(40)], strength=1e-6)(names[held])
-    assert (guesses == labels).mean() > 0.8 > 0.3 > (zero_shot(features, shuffled).argmax(1) == labels).mean()
+def test_the_head_fits_the_backbone(lite0):
+    head = imagenet_head()
+    assert len(head.names) == 1000
+    assert {name for name in head.names if head.names.count(name) > 1} == {"crane"}  # the bird and the machine
+    assert head.weights.shape == (1000, lite0.feature_dim)
+    assert head.bias.shape == (1000,)
 
 
-def test_scores_are_products_with_vectors_of_length_one():
-    features, vectors = np.array([[1.0, 2.0], [3.0, -1.0]]), np.array([[3.0, 4.0], [0.0, -2.0]])
-    assert np.allclose(zero_shot(features, vectors), [[2.2, -2.0], [1.0, 1.0]])
-    assert np.allclose(zero_shot(features, vectors, normalise=False), features @ vectors.T)
+def test_the_head_recognises_a_photograph():
+    from sklearn.datasets import load_sample_image
+
+    flower = torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1)[None, :, :, 100:520]
+    head = imagenet_head()
+    with torch.no_grad():
+        features = load_backbone("efficientnet_lite0")(flower)
+    best = (features @ head.weights.T + head.bias)[0].topk(5).indices.tolist()
+    assert "daisy" in [head.names[row] for row in best]
 
 
-@pytest.mark.parametrize(
-    ("names", "rows", "strength", "words"),
-    [
-        (np.zeros((3, 2)), np.zeros((4, 2)), 1.0, r"\(3, 2\) and class weights \(4, 2\)"),
-        (np.zeros(3), np.zeros((3, 2)), 1.0, r"text vectors \(3,\)"),
-        (np.zeros((1, 2)), np.zeros((1, 2)), 1.0, r"1 class\(es\)"),
-        (np.full((3, 2), np.nan), np.zeros((3, 2)), 1.0, "not finite"),
-        (np.zeros((3, 2)), np.full((3, 2), np.inf), 1.0, "not finite"),
-        (np.zeros((3, 2)), np.zeros((3, 2)), 0.0, "strength=0.0"),
-        (np.zeros((3, 2)), np.zeros((3, 2)), float("nan"), "strength=nan"),
-    ],
-)
-def test_what_cannot_be_joined_is_refused(names, rows, strength, words):
+def slow_ranks(predicted, true):
+    """By the definition, pair by pair."""
+    centre = true.mean(axis=0)
+
+    def cosine(a, b):
+        return a @ b / np.sqrt(a @ a) / np.sqrt(b @ b)
+
+    likeness = [[cosine(p - centre, t - centre) for t in true] for p in predicted]
+    return [sum(other > row[i] for other in row) for i, row in enumerate(likeness)]
+
+
+def test_ranks_are_those_of_the_definition():
+    _, true = drawn(n=12)
+    predicted = true + torch.randn(12, 5, generator=torch.Generator().manual_seed(2))
+    found = rank_of_own(predicted, true).tolist()
+    assert found == slow_ranks(predicted.double().numpy(), true.double().numpy())
+    assert 0 < sum(found) < 12 * 11
+    assert rank_of_own(true, true).tolist() == [0] * 12
+
+
+REFUSED = [
+    (lambda: join_towers(torch.ones(3, 2), torch.ones(4, 2), strength=1.0), r"\(3, 2\) and \(4, 2\)"),
+    (lambda: join_towers(torch.ones(0, 2), torch.ones(0, 2), strength=1.0), r"\(0, 2\) and \(0, 2\)"),
+    (lambda: join_towers(torch.ones(3), torch.ones(3, 2), strength=1.0), r"\(3,\) and \(3, 2\)"),
+    (lambda: join_towers(torch.ones(3, 2), torch.ones(3, 2), strength=0.0), "strength=0.0"),
+    (lambda: join_towers(torch.full((3, 2), float("nan")), torch.ones(3, 2), strength=1.0), "not finite"),
+    (lambda: join_towers(*drawn(), strength=1.0)(torch.ones(2, 3)), r"texts are \(2, 3\); \(m, 7\) is needed"),
+    (lambda: rank_of_own(torch.ones(3, 2), torch.ones(2, 2)), r"\(3, 2\) and \(2, 2\)"),
+    (lambda: rank_of_own(torch.ones(1, 2), torch.ones(1, 2)), "2 rows or more"),
+]
+
+
+@pytest.mark.parametrize(("call", "words"), REFUSED)
+def test_what_does_not_fit_is_named(call, words):
     with pytest.raises(ValueError, match=words):
-        fit_towers(names, rows, strength=strength)
-
-
-def test_scores_of_what_does_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"features \(2, 3\) and class vectors \(2, 4\)"):
-        zero_shot(np.zeros((2, 3)), np.zeros((2, 4)))
-    with pytest.raises(ValueError, match="the vector of class 1 is zero"):
-        zero_shot(np.zeros((2, 2)), np.array([[1.0, 0.0], [0.0, 0.0]]))
+        call()

@@ -1,108 +1,138 @@
-"""Two frozen towers joined: class names, read by a text backbone, become weights of a vision classifier. Lesson 11.
+"""Two frozen towers joined: from the name of a class to the weights that recognise its pictures. Lesson 11 measures it.
 
-The regression sees some classes: their names' vectors, and the rows of the classifier that was trained on their images.
-For the name of a class that it has not seen, it predicts the row: a classifier without a single image of that class.
+One network has read texts, another has learnt ImageNet, and neither has heard of the other. A ridge regression from the
+embedding of a class's name to that class's row in the image classifier joins them; what it says of a name that it has
+not seen is a classifier for a class of which there was no picture. CLIP trains both towers for that from the start.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
+import torch
+from torch import Tensor
 
-__all__ = ["TowerMap", "fit_towers", "zero_shot"]
+from tlcourse.sources import package_path
+
+__all__ = ["ImageNetHead", "Join", "imagenet_head", "join_towers", "rank_of_own"]
 
 
 @dataclass(frozen=True)
-class TowerMap:
-    """A linear map from a text's vector to a row of a classifier.
+class ImageNetHead:
+    """The classifier that stood on EfficientNet-Lite0.
 
     Attributes
     ----------
-    matrix
-        float64 (p, d).
-    text_mean, weight_mean
-        float64 (p,) and (d,), over the classes of the regression.
+    names
+        What each of the 1,000 classes is called, synonyms separated by commas.
+    weights, bias
+        float32 (1000, 1280) and (1000,): ``features @ weights.T + bias`` are the logits.
     """
 
-    matrix: np.ndarray
-    text_mean: np.ndarray
-    weight_mean: np.ndarray
-
-    def __call__(self, text_vectors: np.ndarray) -> np.ndarray:
-        """Predicted rows (c, d) for vectors (c, p) of names."""
-        return (np.asarray(text_vectors, dtype=np.float64) - self.text_mean) @ self.matrix + self.weight_mean
+    names: tuple[str, ...]
+    weights: Tensor
+    bias: Tensor
 
 
-def fit_towers(text_vectors: np.ndarray, class_weights: np.ndarray, *, strength: float) -> TowerMap:
-    """Ridge regression of a classifier's rows on the vectors of its class names; the means are not penalised.
+def imagenet_head() -> ImageNetHead:
+    """The head that `load_backbone` leaves behind, and the names of its classes, which come with timm.
 
-    It minimises ``sum |w - w_mean - (t - t_mean) A|^2 + strength |A|^2`` over the classes, and is solved over classes
-    where there are fewer of them than text features: ``A = T' (T T' + strength)^-1 W``.
+    Raises
+    ------
+    tlcourse.sources.SourceError
+        If the embedded package is missing or altered.
+
+    Examples
+    --------
+    >>> head = imagenet_head()
+    >>> head.weights.shape, head.names[985]
+    (torch.Size([1000, 1280]), 'daisy')
+    """
+    from timm.data import ImageNetInfo
+
+    *_, weights, bias = torch.load(package_path("efficientnet_lite0"), map_location="cpu", weights_only=True).values()
+    classes = ImageNetInfo()
+    return ImageNetHead(tuple(classes.index_to_description(row) for row in range(len(bias))), weights, bias)
+
+
+@dataclass(frozen=True)
+class Join:
+    """What `join_towers` found: ``join(texts)`` gives a row of weights for each text, (m, p) -> (m, q)."""
+
+    text_mean: Tensor
+    weight_mean: Tensor
+    coefficients: Tensor
+
+    def __call__(self, texts: Tensor) -> Tensor:
+        """Weights (m, q), float64, of texts (m, p)."""
+        if texts.dim() != 2 or texts.shape[1] != len(self.text_mean):
+            raise ValueError(f"texts are {tuple(texts.shape)}; (m, {len(self.text_mean)}) is needed")
+        return self.weight_mean + (texts.double() - self.text_mean) @ self.coefficients
+
+
+def join_towers(texts: Tensor, weights: Tensor, *, strength: float) -> Join:
+    """Ridge regression from the embeddings of names to the weights of their classes, with an intercept.
+
+    Minimises ``sum |W - m - (T - t) B|^2 + strength |B|^2`` over B, with t and m the means of both, in float64.
 
     Parameters
     ----------
-    text_vectors, class_weights
-        (c, p) and (c, d), one row a class. To predict intercepts too, append them as a column.
+    texts, weights
+        (n, p) and (n, q): a row for each class.
     strength
-        Above 0.
+        Above 0. Choose it on classes that were kept aside.
 
     Raises
     ------
     ValueError
-        If the rows do not pair up, there are fewer than two, a number is not finite, or the strength is not above 0.
+        If the rows do not fit together, a value is not finite, or the strength is not above 0.
 
     Examples
     --------
-    >>> names, rows = np.array([[0.0], [1.0], [3.0]]), np.array([[1.0, 0.0], [3.0, 1.0], [7.0, 3.0]])  # 2 t + 1, t
-    >>> fit_towers(names, rows, strength=1e-9)(np.array([[2.0]])).round(3)
-    array([[5., 2.]])
+    >>> join = join_towers(torch.eye(3), torch.tensor([[1.0], [2.0], [3.0]]), strength=1e-9)
+    >>> join(torch.eye(3)).squeeze().round(decimals=4).tolist()
+    [1.0, 2.0, 3.0]
     """
-    T, W = np.asarray(text_vectors, dtype=np.float64), np.asarray(class_weights, dtype=np.float64)
-    if T.ndim != 2 or W.ndim != 2 or len(T) != len(W):
-        raise ValueError(f"text vectors {T.shape} and class weights {W.shape}: one row a class is needed in each")
-    if len(T) < 2:
-        raise ValueError(f"{len(T)} class(es): a regression needs at least two")
-    if not (np.isfinite(T).all() and np.isfinite(W).all()):
-        raise ValueError("text vectors or class weights hold a number that is not finite")
-    if not strength > 0:
-        raise ValueError(f"strength={strength}: above 0 is needed, since there are few classes and many text features")
-    text_mean, weight_mean = T.mean(axis=0), W.mean(axis=0)
-    T, W = T - text_mean, W - weight_mean
-    if len(T) < T.shape[1]:
-        matrix = T.T @ np.linalg.solve(T @ T.T + strength * np.eye(len(T)), W)
-    else:
-        matrix = np.linalg.solve(T.T @ T + strength * np.eye(T.shape[1]), T.T @ W)
-    return TowerMap(matrix, text_mean, weight_mean)
+    if texts.dim() != 2 or weights.dim() != 2 or len(texts) != len(weights) or not len(texts):
+        shapes = f"{tuple(texts.shape)} and {tuple(weights.shape)}"
+        raise ValueError(f"texts and weights are {shapes}; (n, p) and (n, q) with the same n are needed")
+    if not 0 < strength < float("inf"):
+        raise ValueError(f"strength={strength}: a number above 0 is needed")
+    if not (texts.isfinite().all() and weights.isfinite().all()):
+        raise ValueError("texts or weights hold a value that is not finite")
+    texts, weights = texts.double(), weights.double()
+    t, m = texts.mean(dim=0), weights.mean(dim=0)
+    gram = (texts - t).T @ (texts - t) + strength * torch.eye(texts.shape[1], dtype=torch.float64)  # (p, p)
+    return Join(t, m, torch.linalg.solve(gram, (texts - t).T @ (weights - m)))
 
 
-def zero_shot(features: np.ndarray, vectors: np.ndarray, *, normalise: bool = True) -> np.ndarray:
-    """Scores (n, c) of images for classes of which there are vectors alone; the highest names the class.
+def rank_of_own(predicted: Tensor, true: Tensor) -> Tensor:
+    """For each predicted row, how many rows of ``true`` are nearer to it by cosine than its own.
+
+    Both are centred on the mean of ``true``, since the rows of a classifier share a direction that tells none apart.
 
     Parameters
     ----------
-    features
-        (n, d) of a frozen vision backbone.
-    vectors
-        (c, d): rows that a `TowerMap` predicted, or true ones to compare with.
-    normalise
-        Give all vectors the length 1: a ridge shrinks what it is less sure of, and a class would lose for that alone.
-        False gives the logits of a classifier with these rows.
+    predicted, true
+        (k, q): row i of one belongs to row i of the other.
+
+    Returns
+    -------
+    int64 (k,), from 0, which is the best, to k - 1; guessing is right one time in k.
 
     Raises
     ------
     ValueError
-        If they differ in length, or a vector is zero and cannot be normalised.
+        If the shapes differ, or there are fewer than two rows.
 
     Examples
     --------
-    >>> zero_shot(np.array([[1.0, 2.0]]), np.array([[5.0, 0.0], [0.0, 2.0]])).argmax(axis=1)
-    array([1])
+    >>> true = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
+    >>> rank_of_own(true[[1, 0, 2]], true).tolist()
+    [1, 1, 0]
     """
-    F, V = np.asarray(features, dtype=np.float64), np.asarray(vectors, dtype=np.float64)
-    if F.ndim != 2 or V.ndim != 2 or F.shape[1] != V.shape[1]:
-        raise ValueError(f"features {F.shape} and class vectors {V.shape}: their last axes must be the same")
-    if normalise:
-        lengths = np.linalg.norm(V, axis=1, keepdims=True)
-        if not lengths.all():
-            raise ValueError(f"the vector of class {int(np.argmin(lengths))} is zero: it points nowhere")
-        V = V / lengths
-    return F @ V.T
+    if predicted.dim() != 2 or predicted.shape != true.shape or len(true) < 2:
+        shapes = f"{tuple(predicted.shape)} and {tuple(true.shape)}"
+        raise ValueError(f"predicted and true are {shapes}; both must be (k, q), the same, with 2 rows or more")
+    centre = true.double().mean(dim=0)
+    ours, theirs = (torch.nn.functional.normalize(rows.double() - centre, dim=1) for rows in (predicted, true))
+    likeness = ours @ theirs.T  # (k, k)
+    return (likeness > likeness.diagonal()[:, None]).sum(dim=1)
