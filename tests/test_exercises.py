@@ -99,6 +99,7 @@ def test_right_answers_pass(book, task, source):
         assert judgement.share == pytest.approx(1.0), (inputs, judgement.why)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("book", "task", "name", "source"), WRONG)
 def test_wrong_answers_lose_points_with_their_own_message(book, task, name, source, kill_rate):
     kill_rate(task.exercise.id, name, killed=False)
@@ -158,6 +159,7 @@ def test_text_is_the_same_in_every_run(key):
     assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", TASKS)
 def test_a_table_is_quick_and_inputs_are_plain(key):
     book, task = TASKS[key]
