@@ -105,6 +105,14 @@ def test_the_head_of_gpt2_is_its_embedding():
     assert (state.values @ stages["embeddings"].words.weight.T - wanted)[tokens.mask].abs().max() < 1e-6
 
 
+def test_dropout_of_the_embeddings_is_that_of_the_stage():
+    stage = backbone(decoder("gpt2", embd_pdrop=0.5)).stages["embeddings"]
+    tokens = texts()
+    assert (stage(tokens).values == 0).sum() == 0
+    dropped = (stage.train()(tokens).values == 0).float().mean().item()
+    assert 0.3 < dropped < 0.7
+
+
 def test_no_row_of_the_softmax_is_empty():
     mask = torch.tensor([[False, True, True], [False, False, False]])
     assert causal_mask(mask)[:, 0].tolist() == [
