@@ -102,8 +102,9 @@ by_name = widgets.predict(
 # | GPT | predict the next word | writing; classification by its last token |
 # | LLaMA | the same, larger | the same, with LoRA: lesson 12 |
 #
-# The course loads those below by name. Each is pinned to one revision, and its file is checked against a digest. What
-# its licence allows is for you to read: it binds *your* product.
+# The course loads those below by name. Each is pinned to one revision, and its file is checked against a digest. (We
+# copied both from other public code and could not fetch the files ourselves. Should one be wrong, it is refused, not
+# taken.) What a licence allows is for you to read at the source: it binds *your* product.
 
 # %%
 print(f"{'name':<29}{'library':<14}{'parameters':>12}  {'reads':<28}licence")
