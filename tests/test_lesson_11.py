@@ -64,7 +64,7 @@ def test_all_classes_compete_in_the_trap():
     """With names that say everything, the own row is nearest among all; with none, a seen one is."""
     weights = torch.eye(1000, 40) + 0.1 * torch.randn(1000, 40, generator=torch.Generator().manual_seed(0))
     head = type("H", (), {"weights": weights})
-    space = {"torch": torch, "F": F, "join_towers": join_towers, "head": head}
+    space = {"torch": torch, "F": F, "join_towers": join_towers, "head": head, "STRENGTH": 1.0}
     found = cut_out("11", "among_all", words={"all synonyms": weights}, **space)(0)
     assert found["found"] > 0.5
     nothing = cut_out("11", "among_all", words={"all synonyms": torch.zeros(1000, 3)}, **space)(0)
@@ -80,7 +80,7 @@ def test_no_class_is_called_building_or_plant():
 def test_an_end_is_told_by_its_class():
     how_it_ends = cut_out("11", "how_it_ends", warnings=warnings)
     assert how_it_ends(lambda: None) == "runs"
-    assert how_it_ends(lambda: {}["a"]) == "KeyError"
+    assert how_it_ends(lambda: {}["a"]) == "KeyError: 'a'"
     assert how_it_ends(lambda: warnings.warn("old", UserWarning, stacklevel=1)) == "warns, and is to go"
 
 

@@ -18,9 +18,9 @@
 # So far there were two: EfficientNet-Lite0 for pictures, MiniLM for texts. This lesson opens the cage doors. You
 #
 # 1. meet ten families, and see on what, by what and for what each was trained;
-# 2. make a small one of each family and take it through the same five calls;
+# 2. take one of each family, small or untrained, through the same five calls;
 # 3. compare what published networks cost with what they score;
-# 4. join two networks that never met, and classify pictures of things of which you have no picture;
+# 4. join two networks that were never trained together, and find classes by nothing but their names;
 # 5. mend the recipes that old tutorials still teach.
 #
 # About 45 minutes of your time and about two of the machine's. You need lessons 03, 04 and 06.
@@ -44,6 +44,7 @@ from transformers.utils import logging
 from tlcourse import (
     attach_head,
     claim,
+    describe_plan,
     evaluate,
     imagenet_head,
     join_towers,
@@ -63,20 +64,20 @@ from tlcourse.figures import new_axes
 from tlcourse.zoo import ZOO
 
 SEEDS = range(10)  # the pilots had seeds of their own: 100 to 104
-FRESH = range(10, 30)  # for three questions that ten seeds left on the edge of a bar
+FRESH = range(10, 30)  # for questions that came up after the first ten, or were left on the edge of a bar
 logging.disable_progress_bar()
 logging.set_verbosity_error()
 
 # %% [markdown]
 # ## Your prediction
 #
-# Later on we take a network that has only read texts, and one that has only seen pictures. For 800 classes we may look
-# at how the second recognises them. Then come 200 classes of which it is told nothing but the *name*. How often does
-# the name lead to the right one of the 200? A guess is right one time in 200.
+# Later on we take a network that has read texts, and one that has seen pictures, and join them. For 800 classes the
+# join may look at how the second network recognises them. Then come 200 classes of which the join is told nothing but
+# the *name*. How often does the name lead to the right one of the 200? A guess is right one time in 200.
 
 # %%
 by_name = widgets.predict(
-    "Of 200 classes never seen, which share is found by its name alone?",
+    "Of 200 classes that the join has never seen, which share is found by name?",
     low=0.0,
     high=1.0,
     step=0.01,
@@ -93,36 +94,39 @@ by_name = widgets.predict(
 # |---|---|---|
 # | ResNet | name 1,000 kinds of things | you want what everybody else has measured; segmentation, detection |
 # | EfficientNet | the same, with fewer operations | pictures on small machines |
-# | ViT | the same, on far more pictures | you have a large checkpoint, much data, or both |
-# | BERT | fill in masked words | classification, tagging, search |
-# | RoBERTa | the same, longer, on more text | the same, at the same price |
-# | DeBERTa | tell replaced words from real ones (version 3) | the best scores of this size, a little slower |
+# | ViT | the same, on far more pictures (torchvision's on ImageNet alone) | you find one with a large pre-training |
+# | BERT | fill in masked words; tell whether passages follow one another | classification, tagging, search |
+# | RoBERTa | masked words only, longer, on more text | the same, at the same price |
+# | DeBERTa | tell replaced words from real ones (version 3) | the same; slower, with a vocabulary that needs memory |
 # | CLIP | match pictures with captions | classes that have names, but few or no pictures |
-# | BLIP | match, and write captions | questions and sentences about pictures |
+# | BLIP | match, and write captions | matching, as here; captions and questions with its other checkpoints |
 # | GPT | predict the next word | writing; classification by its last token |
-# | LLaMA | the same, larger | the same, with LoRA: lesson 12 |
+# | LLaMA | the same, on far more text; here SmolLM2, of LLaMA's architecture | the same, with LoRA: lesson 12 |
 #
-# The course loads those below by name. Each is pinned to one revision, and its file is checked against a digest. (We
-# copied both from other public code and could not fetch the files ourselves. Should one be wrong, it is refused, not
-# taken.) What a licence allows is for you to read at the source: it binds *your* product.
+# The course loads those below by name. Two come with it. Those from the hub are pinned to a commit and a SHA-256, those
+# of torchvision by the beginning of the digest in the file's name. We copied the pins from other public code and could
+# not fetch the files ourselves: should one be wrong, it is refused, not taken. What a licence allows is for you to read
+# at the source: it binds *your* product, and so may the terms of what a model was trained on.
 
 # %%
-print(f"{'name':<29}{'library':<14}{'parameters':>12}  {'reads':<28}licence")
+print(f"{'name':<29}{'family':<13}{'library':<13}{'parameters':>12}  licence")
 for name, entry in ZOO.items():
-    print(f"{name:<29}{entry.library:<14}{entry.parameters:>12,}  {entry.reads:<28}{entry.licence}")
+    print(f"{name:<29}{entry.family:<13}{entry.library:<13}{entry.parameters:>12,}  {entry.licence}")
 
 # %% [markdown]
 # ## One of each, through the same five calls
 #
-# Loading any of these takes a network; working with it does not. Each family comes with a *configuration class*, and
-# from a configuration you can build a network of any size. So we make tiny ones, save them as their own library
-# does, and load them as you would load a published one. Their weights are random: nothing here is a score, all of it
-# is plumbing, and plumbing can be tested.
+# Fetching any of these takes a network; working with it does not. The families of transformers come with a
+# *configuration class*, and from a configuration you can build a network of any size. So we make tiny ones, save them
+# as their own library does, and load them as you would load a published one; a small ViT is made by timm in the same
+# way, and ResNet and EfficientNet are taken whole, untrained. All texts are read by MiniLM's tokenizer. The weights
+# are random: nothing here is a score, all of it is plumbing, and plumbing can be tested.
 
 # %%
 WIDTH = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 WORDS = {"vocab_size": 30522, "pad_token_id": 0, "bos_token_id": 101, "eos_token_id": 102}
-RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8}
+RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8, "share_att_key": True}
+RELATIVE |= {"norm_rel_ebd": "layer_norm"}  # as in version 3
 BOTH = {"text_config": {**WORDS, **WIDTH}, "vision_config": {**WIDTH, "image_size": 64, "patch_size": 16}}
 CONFIGURATIONS = {
     "BERT": transformers.BertConfig(**WORDS, **WIDTH),
@@ -154,8 +158,8 @@ def save_tiny(family, folder, seed=0):
 
 # %% [markdown]
 # Are the stages the network? We said so from lesson 03 on: run one after the other, they give what the published code
-# gives. Written down: for five families, five draws of the weights each, and headlines of unequal length, the largest
-# difference stays below `1e-5`.
+# gives. Written down: for five families of texts, five draws of the weights each, and headlines of unequal length, the
+# largest difference stays below `1e-5`. (The course's tests compare the other families.)
 
 # %%
 headlines = ["Rates rise", "Midfielder's rehabilitation delays transfer to the league's champions", "Shares fall"]
@@ -190,11 +194,12 @@ exact = claim(
 )
 
 # %% [markdown]
-# For decoders the mask hides more than padding: a token sees only those before it. That, the positions and LLaMA's
-# rotations are rebuilt at each stage from the mask; a stage can therefore be run, frozen or cached by itself.
+# For decoders the mask hides more than padding: a token sees only itself and those before it. That, the positions and
+# LLaMA's rotations are rebuilt at each stage from the mask; a stage can therefore be run, frozen or cached by itself.
 #
-# Now the five calls. The last two stages and a head are trained for three steps, all else is frozen, and we print which
-# stages moved. `tower=` says which half of a double network is meant.
+# Now the five calls. The last two stages *that have parameters* and a head are trained for three steps, all else is
+# frozen. We assert that just these moved, and all others did not by a single bit, and print them. `tower=` says which
+# half of a double network is meant.
 
 # %%
 cells = load_task("solar", labels=24, size=64)
@@ -220,15 +225,18 @@ def five_calls(source, **options):
     backbone = load_from_zoo(source, **options)
     task = task_for(backbone)
     model = attach_head(backbone, task)
+    plan = last_stages(model, 2, lr=1e-3)
+    planned = [row["stage"] for row in describe_plan(model, plan) if row["trainable"]]
     before = {name: copy.deepcopy(stage.state_dict()) for name, stage in model.stages.items()}
-    train(model, task, last_stages(model, 2, lr=1e-3), epochs=1, batch_size=8, progress=False)
-    scores = evaluate(model, task.test)
+    train(model, task, plan, epochs=1, batch_size=8, progress=False)
+    assert np.isfinite(evaluate(model, task.test)["log_loss"])
     moved = [
         name
         for name, stage in model.stages.items()
         if any(not torch.equal(value, before[name][key]) for key, value in stage.state_dict().items())
     ]
-    return list(model.stages), moved, scores
+    assert moved == planned
+    return list(model.stages), moved
 
 
 SMALL = {"ResNet": "resnet18", "EfficientNet": "efficientnet_b0"}
@@ -247,21 +255,25 @@ with tempfile.TemporaryDirectory() as folder:
     cases["ViT"] = {"source": Path(folder, "ViT")}
     print(f"{'family':<13}{'stages':>6}  {'first … last':<24} moved")
     for family, options in cases.items():
-        stages, moved, scores = five_calls(**options)
-        assert 0 <= scores["accuracy"] <= 1
+        stages, moved = five_calls(**options)
         print(f"{family:<13}{len(stages):>6}  {stages[0] + ' … ' + stages[-2]:<24} {', '.join(moved)}")
 
 # %% [markdown]
-# Not one line of `five_calls` knows the family. A strategy speaks of *stages*, and everything here is a row of them.
+# `five_calls` asks whether a backbone reads pictures or texts, to find it a task. The family it never asks. A strategy
+# speaks of *stages*, and everything here is a row of them.
+#
+# But read the last column: two stages are two layers of BERT, one layer and a norm of GPT, and of CLIP a projection and
+# what stands before it, where no layer moved at all. The same plan is not the same amount of training. Print the stages
+# before you choose a number.
 #
 # Two remarks. GPT's output layer is not in the table: it is the same tensor as its embedding, and predicting words is
-# another task than ours (lesson 12). And a network whose file lacks a tensor is refused: elsewhere it is filled in
-# at random, with a warning that scrolls by.
+# another task than ours (lesson 12). And a network whose file lacks a tensor of its stages is refused (the course's
+# tests try it): elsewhere it is filled in at random, with a warning that scrolls by.
 #
 # ## What it costs, what it scores
 #
-# How does one choose among those that read the same? First by cost: parameters fill the memory, operations take the
-# time. We count the multiply-adds of one picture of 224 pixels by PyTorch's own counter, on the *meta* device, where
+# How does one choose among those that read the same? First by cost: parameters fill the memory, operations take time.
+# We count the multiply-adds of one picture of 224 pixels by PyTorch's own counter, on the *meta* device, where
 # tensors have shapes and no content. The score on ImageNet is torchvision's, published with the weights.
 
 # %%
@@ -303,18 +315,21 @@ plots.show(
 # %% [markdown]
 # EfficientNet-B0 needs {{ f"{table['resnet18'][0] / table['efficientnet_b0'][0]:.1f}" }} times fewer operations than
 # ResNet-18 and scores {{ f"{table['efficientnet_b0'][1] - table['resnet18'][1]:.0f}" }} points more. Does that make it
-# faster? Not by that factor: its depthwise convolutions do little arithmetic for each number that they fetch. And the
-# two points at the top differ in more than architecture: the ResNet-50 here is torchvision's second set of weights,
-# trained by a longer recipe, {{ f"{table['resnet50'][1] - first_recipe:.1f}" }} points better than the first set *of
-# the same network*. Kornblith, Shlens & Le (2019)
-# found that better ImageNet scores go with better transfer on natural pictures; for far ones, like our cells, it need
-# not. So: take the two or three that you can afford, freeze them, fit a probe on your data, and look (lesson 03).
+# faster? Seldom by that factor: depthwise convolutions do little arithmetic for each number that they fetch. Time both
+# on your machine before you choose. And is it the architecture that scores? None of the four shares its recipe of
+# training with another. What a recipe alone can do, ResNet-50 shows: the weights here are torchvision's second set,
+# trained longer and otherwise, and they score {{ f"{table['resnet50'][1] - first_recipe:.1f}" }} points more than the
+# first set *of the same network*.
 #
-# ## Two towers that never met
+# Kornblith, Shlens & Le (2019) found that better ImageNet scores go with better transfer. They tested natural pictures;
+# for far ones, like our cells, nobody promised it. So: take the two or three that you can afford, freeze them, fit a
+# probe on your data, and look (lesson 03).
+#
+# ## Two towers that were trained apart
 #
 # CLIP has a tower for pictures and one for texts, trained together on millions of pairs, so that a picture and its
-# caption give nearby vectors. A new class then needs a *name* only. Can we have that without training anything
-# together?
+# caption give nearby vectors. A new class then needs a *name* only. How far does one get with two networks that were
+# not trained together?
 #
 # Here is what we have. ImageNet's classifier on EfficientNet-Lite0 holds a row of 1,280 weights for each of 1,000
 # classes: the direction of "daisy" among features. MiniLM turns the word "daisy" into 384 numbers. We fit a ridge
@@ -340,22 +355,30 @@ words = {
     "all synonyms": embed(head.names),
     "first name": embed(FIRST),
     "a photo of": embed(f"a photo of a {name}" for name in FIRST),
+    "the price of": embed(f"the price of a {name}" for name in FIRST),
 }
-for row in (985, 698, 151):
+for row in (0, 1, 985):
     print(f"{FIRST[row]:<14} {head.names[row]}")
 
 # %% [markdown]
 # Of the 1,000 classes, 600 are for fitting, 200 for choosing the strength, and 200 are kept away. Then all 800 fit, and
-# each name of the 200 is turned into a row; right is where its nearest *true* row is its own. Expected after a pilot:
+# each name of the 200 is turned into a row; right is where its nearest *true* row, among the 200, is its own. So this
+# counts names that lead to the right row. It is no accuracy on pictures: we have no labelled ones of ImageNet. Expected
+# after a pilot:
 #
 # - more than `0.25` are right (guessing: `0.005`);
 # - with names dealt out at random, less than `0.02`: the control;
 # - all synonyms are better than the first name;
-# - the famous "a photo of a …" gains less than `0.05` on the bare name here: MiniLM never saw a photo;
 # - 800 classes to learn from are better than 400, by more than `0.05`.
+#
+# And the famous prompt? Radford and others put "a photo of a …" around each name, and CLIP gained. The pilot saw a
+# small gain here too. But is it the *photo*? We set "the price of a …" beside it, and expect no difference above `0.02`
+# either way. (The wording came to us after the first ten seeds had been seen, so this one is asked of twenty fresh
+# ones.)
 
 # %%
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
+STRENGTH = 100.0  # what most pilots chose; used where nothing is tuned
 
 
 def found_by_name(texts, fit, held_out, strength):
@@ -375,15 +398,20 @@ def zero_shot(seed):
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(1000, generator=generator)
     dealt = words["all synonyms"][torch.randperm(1000, generator=generator)]
-    scores = {name: tuned(texts, order) for name, texts in words.items()} | {
-        "names dealt at random": tuned(dealt, order)
-    }
+    told = ("all synonyms", "first name")
+    scores = {name: tuned(words[name], order) for name in told} | {"names dealt at random": tuned(dealt, order)}
     for n in (50, 100, 200, 400, 800):
-        scores[n] = found_by_name(words["all synonyms"], order[:n], order[800:], 100.0)
+        scores[n] = found_by_name(words["all synonyms"], order[:n], order[800:], STRENGTH)
     return scores
 
 
+def prompted(seed):
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(seed))
+    return {name: tuned(words[name], order) for name in ("first name", "a photo of", "the price of")}
+
+
 named = over_seeds(zero_shot, SEEDS)
+prompts = over_seeds(prompted, FRESH)
 by_name.reveal(named["all synonyms"].mean, named["all synonyms"].interval())
 
 # %%
@@ -393,7 +421,10 @@ synonyms = claim(
     "All synonyms find more classes than the first name alone", named["all synonyms"] - named["first name"], above=0.0
 )
 photo = claim(
-    "'a photo of a' gains less than 0.05 on the bare name", named["a photo of"] - named["first name"], below=0.05
+    "'a photo of a' and 'the price of a' differ by less than 0.02",
+    prompts["a photo of"] - prompts["the price of"],
+    above=-0.02,
+    below=0.02,
 )
 more = claim("800 classes to learn from are better than 400 by more than 0.05", named[800] - named[400], above=0.05)
 
@@ -412,12 +443,22 @@ plots.show(
 )
 
 # %% [markdown]
-# A network that never saw a picture knows where {{ f"{100 * named['all synonyms'].mean:.0f} %" }} of the classes
-# lie, {{ f"{200 * named['all synonyms'].mean:.0f}" }} times as many as by guessing; with names dealt at random it is
+# {{ f"{100 * named['all synonyms'].mean:.0f} %" }} of the names lead to their row,
+# {{ f"{200 * named['all synonyms'].mean:.0f}" }} times as many as by guessing; with names dealt at random it is
 # {{ f"{100 * named['names dealt at random'].mean:.1f} %" }}. What is alike in texts is alike in pictures, to that
-# extent. And the curve has not levelled off: with 1,000 classes we have few *pairs*. CLIP had 400 million.
-# {{ "Prompts are no magic either: the phrase helped CLIP because its captions sounded like it, and MiniLM's texts did "
-# "not." if photo.found == "supported" else "" }}
+# extent. And the curve has not levelled off: 800 *pairs* are few. CLIP had 400 million. Synonyms help for one plain
+# reason among others: "crane" and "maillot" are the first names of two classes each.
+#
+# The prompt gains {{ f"{100 * (prompts['a photo of'] - prompts['first name']).mean:.1f}" }} points on the bare name,
+# the price {{ f"{100 * (prompts['the price of'] - prompts['first name']).mean:.1f}" }}. {{ "So here it is "
+# "not the photo. (In CLIP's paper this one prompt gained about as little; many of them together gained more.)" if
+# photo.found == "supported" else "" }}
+#
+# **Unseen by whom?** By the join, and by nobody else. The image network was trained on pictures of all 1,000 classes,
+# so its features have room for the 200; and MiniLM was tuned, among other things, on captions of photographs. For
+# classes that are new to both, expect less. Xian and others (2018) found published zero-shot scores that rested on
+# just that. The seeds, too, only deal the same 1,000 classes anew: the intervals say how much the deal matters, not how
+# another thousand would do.
 #
 # ### On pictures
 #
@@ -427,8 +468,9 @@ plots.show(
 # among ImageNet's classes at all. Expected: `0.8` with the unseen names, `0.9` with *building* and *plant*, and the
 # true rows are better than the unseen names by more than `0.03`.
 #
-# (We asked ten seeds first. The interval of the first claim ended `0.003` above its bar, where the rounding of another
-# processor may turn a verdict. So all three are asked of twenty fresh seeds, once, with the bars as they were.)
+# (Ten seeds came first. The interval of the first claim began so close to its bar that the rounding of another
+# processor might have turned the verdict. So all three are asked of twenty fresh seeds, once, with the bars as they
+# were. Fresh seeds are other pieces of the same two photographs, and other 800 classes.)
 
 # %%
 lite0 = load_backbone("efficientnet_lite0")
@@ -450,13 +492,18 @@ def pieces(seed, count=40, side=96):
 other_words = embed(["building", "plant"])
 
 
-def on_pieces(seed):
+def on_pieces_with(seed):
+    """Features of the pieces, the photograph of each, and a join that saw neither palace nor daisy."""
     with torch.no_grad():
         features = lite0(pieces(seed)).double()
-    labels = torch.arange(80) // 40
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(seed))
     order = order[(order != palace) & (order != daisy)][:800]
-    join = join_towers(words["all synonyms"][order], head.weights[order], strength=100.0)
+    join = join_towers(words["all synonyms"][order], head.weights[order], strength=STRENGTH)
+    return features, torch.arange(len(features)) * 2 // len(features), join
+
+
+def on_pieces(seed):
+    features, labels, join = on_pieces_with(seed)
     rows = {
         "true rows": head.weights[[palace, daisy]].double(),
         "palace, daisy": join(words["all synonyms"][[palace, daisy]]),
@@ -487,16 +534,16 @@ plots.show(
 )
 
 # %% [markdown]
-# Unseen names reach {{ f"{on_pictures['palace, daisy'].mean:.2f}" }}, the true rows
+# Names that the join has not seen reach {{ f"{on_pictures['palace, daisy'].mean:.2f}" }}, the true rows
 # {{ f"{on_pictures['true rows'].mean:.2f}" }}, and *building* against *plant*
 # {{ f"{on_pictures['building, plant'].mean:.2f}" }}. Two photographs are two photographs: this shows *that* it works,
-# not how well it works on others. The 200 unseen rows above are the measurement.
+# not how well it works on others.
 #
-# ## The trap: the seen ones win
+# ## The trap: which classes compete
 #
-# So far, the 200 unseen classes competed among themselves. In life a picture may show any of the 1,000. We let the
-# rows of *all* classes compete: 800 true ones that the join was fitted on, and those of the 200. Expected: of the 200,
-# fewer than `0.02` are now found.
+# So far each name chose among the rows of the 200. In life a picture may show any of the 1,000 things. Let the true
+# rows of *all* classes compete, the 800 that the join was fitted on among them. Expected: of the 200 names, fewer than
+# `0.02` still find their own row.
 
 # %%
 
@@ -505,7 +552,7 @@ def among_all(seed):
     """Which share of the held-out names has its own row nearest, among all 1,000; which share a row that was seen."""
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(seed))
     fit, held_out = order[:800], order[800:]
-    predicted = join_towers(words["all synonyms"][fit], head.weights[fit], strength=100.0)(
+    predicted = join_towers(words["all synonyms"][fit], head.weights[fit], strength=STRENGTH)(
         words["all synonyms"][held_out]
     )
     centre = head.weights.double().mean(dim=0)
@@ -521,26 +568,28 @@ generalised = over_seeds(among_all, SEEDS)
 general = claim("Among all 1,000 classes, fewer than 0.02 of the unseen are found", generalised["found"], below=0.02)
 
 # %% [markdown]
-# {{ f"{100 * generalised['on a seen class'].mean:.0f} %" }} of the names land on a class that the join was fitted on.
-# That is no accident: the regression mixes the rows that it has seen, so whatever it says lies nearer to them than to a
-# row that it has not. Chao and others (2016) call the honest version *generalised* zero-shot learning, and subtract a
-# constant from the scores of seen classes. If a paper reports zero-shot accuracy, look **which classes compete**.
+# {{ f"{100 * generalised['on a seen class'].mean:.1f} %" }} of the names land on a class that the join was fitted
+# on: the regression draws its answers towards the rows that it has seen. (No picture took part here, and we have not
+# measured how much of it is shrinkage and how much direction.) Chao and others (2016) met the same with pictures. They call the
+# honest version *generalised* zero-shot learning, and subtract a constant from the scores of seen classes. If a paper
+# reports zero-shot accuracy, look **which classes compete**.
 #
 # ## Old recipes, mended
 #
-# Tutorials outlive the libraries that they were written for. We run the old lines and print how they end.
+# Tutorials outlive the libraries that they were written for. We run old lines and print how they end, the first with
+# `False`, so that nothing is fetched.
 
 # %%
 
 
 def how_it_ends(run):
-    """The class of the error or the warning, or "runs"."""
+    """The class of the error and the beginning of what it says; or that it warns; or "runs"."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
             run()
         except Exception as error:
-            return type(error).__name__
+            return f"{type(error).__name__}: {str(error).partition(' (')[0]:.60}"
     return "warns, and is to go" if told else "runs"
 
 
@@ -575,7 +624,9 @@ for line, run in OLD.items():
 # | `evaluation_strategy=` | `eval_strategy=` |
 # | `Trainer(tokenizer=)` | `Trainer(processing_class=)` |
 # | `tokenizer.encode_plus(text)` | `tokenizer(text)` |
-# | `for p in model.parameters(): p.requires_grad = False` | `feature_extraction(model)`: lesson 03's trap |
+#
+# And one that runs as it ever did, and is wrong as it ever was: `for p in model.parameters(): p.requires_grad = False`
+# leaves BatchNorm's statistics and dropout on. That was lesson 03's trap; `feature_extraction(model)` is the repair.
 #
 # Here is the Trainer of today, mended, for two steps on a tiny BERT. It is a good engine, and what you know applies to
 # it: it trains whatever has `requires_grad`, so that freezing, groups and modes are yours to see to.
@@ -625,13 +676,11 @@ two = embed(NAMES)
 
 
 def yours_on_pieces(seed):
-    with torch.no_grad():
-        features = lite0(pieces(seed)).double()
-    join = join_towers(words["all synonyms"], head.weights, strength=100.0)
-    return ((features @ join(two).T).argmax(dim=1) == torch.arange(80) // 40).double().mean().item()
+    features, labels, join = on_pieces_with(seed)
+    return ((features @ join(two).T).argmax(dim=1) == labels).double().mean().item()
 
 
-yours = over_seeds(yours_on_pieces, SEEDS)
+yours = over_seeds(yours_on_pieces, FRESH)
 plots.show(
     plots.points_over_seeds({"building, plant": on_pictures["building, plant"], "yours": yours}, metric="accuracy"),
     alt="Accuracy on pieces of two photographs by the words building and plant, and by two names of your own.",
@@ -640,7 +689,7 @@ plots.show(
 
 # %% [markdown]
 # As it stands: {{ f"{yours.mean:.2f}" }}. Guessing gives one half. Try names that are *wrong for both* ("lorry" and
-# "violin"): one of them must win, and will. A zero-shot classifier has no "none of these".
+# "violin"), and see how surely one of them wins: a zero-shot classifier has no "none of these".
 
 # %% [markdown] tags=["cited"]
 # ## What to take away
@@ -648,7 +697,7 @@ plots.show(
 # - Whatever the family, it is a row of stages: load, attach, plan, train, evaluate.
 # - Choose by what it was trained on and by what you can afford; then by a probe on your own data.
 # - Names carry knowledge. Two frozen networks can be joined by a regression, if somebody has labelled enough classes.
-# - In zero-shot learning, ask which classes compete.
+# - In zero-shot learning, ask unseen by whom, and which classes compete.
 # - Read the licence, pin the revision, check the digest.
 #
 # ## Where next
@@ -662,6 +711,8 @@ plots.show(
 #   others (2022), *BLIP*.
 # - Kornblith, Shlens & Le (2019), *Do better ImageNet models transfer better?* CVPR.
 # - Frome and others (2013), *DeViSE*. NeurIPS. Names of classes and pictures in one space, before CLIP.
+# - Xian, Lampert, Schiele & Akata (2018), *Zero-shot learning: a comprehensive evaluation of the good, the bad and the
+#   ugly*. PAMI.
 # - Chao, Changpinyo, Gong & Sha (2016), *An empirical study and analysis of generalized zero-shot learning*. ECCV.
 #
 # **Next: 12 · Adapters and large models.**
