@@ -570,9 +570,9 @@ general = claim("Among all 1,000 classes, fewer than 0.02 of the unseen are foun
 # %% [markdown]
 # {{ f"{100 * generalised['on a seen class'].mean:.1f} %" }} of the names land on a class that the join was fitted
 # on: the regression draws its answers towards the rows that it has seen. (No picture took part here, and we have not
-# measured how much of it is shrinkage and how much direction.) Chao and others (2016) met the same with pictures. They call the
-# honest version *generalised* zero-shot learning, and subtract a constant from the scores of seen classes. If a paper
-# reports zero-shot accuracy, look **which classes compete**.
+# measured how much of it is shrinkage and how much direction.) Chao and others (2016) met the same with pictures. They
+# call the honest version *generalised* zero-shot learning, and subtract a constant from the scores of seen classes. If
+# a paper reports zero-shot accuracy, look **which classes compete**.
 #
 # ## Old recipes, mended
 #
