@@ -90,6 +90,15 @@ def slanted(total, cut, ratio):
     return factors
 
 
+# %% tags=["wrong"] task="05.1" misconception="the peak was not rounded"
+def slanted(total, cut, ratio):
+    peak, factors = max(1, cut * total), []
+    for step in range(total):
+        p = max(0.0, step / peak if step < peak else 1 - (step - peak) / (peak * (1 / cut - 1)))
+        factors.append((1 + p * (ratio - 1)) / ratio)
+    return factors
+
+
 # %% tags=["wrong"] task="05.1" misconception="one step late"
 def slanted(total, cut, ratio):
     peak = max(1, math.floor(cut * total))
@@ -364,6 +373,18 @@ def relative_steps(gradients, joined, beta1, beta2):
     return steps
 
 
+# %% tags=["wrong"] task="05.3" misconception="averaged while it was frozen"
+def relative_steps(gradients, joined, beta1, beta2):
+    mean, square, steps = 0.0, 0.0, []
+    for step, gradient in enumerate(gradients):
+        mean = beta1 * mean + (1 - beta1) * gradient
+        square = beta2 * square + (1 - beta2) * gradient**2
+        number = step + 1
+        size = (mean / (1 - beta1**number)) / (square / (1 - beta2**number)) ** 0.5
+        steps.append(size if step >= joined else 0.0)
+    return steps
+
+
 # %% tags=["wrong"] task="05.3" misconception="without the correction"
 def relative_steps(gradients, joined, beta1, beta2):
     steps, m, v = [0.0] * joined, 0.0, 0.0
@@ -484,6 +505,12 @@ def slow_down(factors, opened, fall):
     return late, [own * fall**stage for stage, own in enumerate(late)]
 
 
+# %% tags=["wrong"] task="05.4" misconception="the schedule began anew"
+def slow_down(factors, opened, fall):
+    late = [factors.sum() / factors[: len(factors) - step].sum() for step in opened]
+    return late, [own * fall**stage for stage, own in enumerate(late)]
+
+
 # %% tags=["wrong"] task="05.4" misconception="one step late"
 def slow_down(factors, opened, fall):
     late = [factors.sum() / factors[step + 1 if step else 0 :].sum() for step in opened]
@@ -507,6 +534,12 @@ def slow_down(factors, opened, fall):
 def slow_down(factors, opened, fall):
     late = [factors.sum() / factors[step:].sum() for step in opened]
     return late, [own * (fall if stage else 1) for stage, own in enumerate(late)]
+
+
+# %% tags=["wrong"] task="05.4" misconception="the second brake by itself"
+def slow_down(factors, opened, fall):
+    late = [factors.sum() / factors[step:].sum() for step in opened]
+    return late, [fall**stage for stage in range(len(opened))]
 
 
 # %% tags=["wrong"] task="05.4" misconception="one brake added to the other"
@@ -537,9 +570,9 @@ def draw_05_4(rng):
 #   further down, towards the input, waits for it.
 #
 # Only what is needed is done. **Write `backward_shares(costs, phases)`**: `phases` is a list with one list for each
-# phase, holding the numbers of the stages that are open in it; they need not be neighbours. Return a list: for each
-# phase, what the backward pass costs over what it costs where all stages are open. In a phase in which no stage is open
-# there is no backward pass, and the share is 0.0.
+# phase, holding the numbers of the stages that are open in it, in any order; they need not be neighbours. Return a
+# list: for each phase, what the backward pass costs over what it costs where all stages are open. In a phase in which
+# no stage is open there is no backward pass, and the share is 0.0.
 #
 # When it works, take ten stages of equal costs. What does a whole round of gradual unfreezing cost, one phase for each
 # stage from the head down, over ten phases with everything open?
@@ -618,6 +651,14 @@ def backward_shares(costs, phases):
 # %% tags=["wrong"] task="05.5" misconception="nothing was passed on"
 def backward_shares(costs, phases):
     return [sum(costs[stage] for stage in phase) / sum(costs) for phase in phases]
+
+
+# %% tags=["wrong"] task="05.5" misconception="taken for sorted"
+def backward_shares(costs, phases):
+    def cost(phase):
+        return sum(costs[stage] for stage in phase) + sum(costs[phase[0] + 1 :])
+
+    return [cost(phase) / cost(range(len(costs))) for phase in phases]
 
 
 # %% tags=["wrong"] task="05.5" misconception="measured by twice the forward pass"

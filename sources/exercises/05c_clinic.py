@@ -128,6 +128,43 @@ def train_in_phases(network, phases, images, labels):
     return losses
 
 
+# %% tags=["wrong"] task="05c.1" misconception="one newcomer of several"
+def train_in_phases(network, phases, images, labels):
+    network.requires_grad_(False)
+    optimizer, losses = None, []
+    for phase in phases:
+        for name in phase:
+            getattr(network, name).requires_grad_(True)
+        newcomer = {"params": list(getattr(network, phase[-1]).parameters())}
+        if optimizer is None:
+            optimizer = torch.optim.SGD([newcomer], lr=0.1, momentum=0.9)
+        else:
+            optimizer.add_param_group(newcomer)
+        for _ in range(3):
+            loss = F.cross_entropy(network(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+# %% tags=["wrong"] task="05c.1" misconception="the loss after the step"
+def train_in_phases(network, phases, images, labels):
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    network.requires_grad_(False)
+    losses = []
+    for phase in phases:
+        for name in phase:
+            getattr(network, name).requires_grad_(True)
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+            losses.append(F.cross_entropy(network(images), labels).item())
+    return losses
+
+
 # %% tags=["wrong"] task="05c.1" misconception="all moved from the start"
 def train_in_phases(network, phases, images, labels):
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
@@ -267,6 +304,14 @@ def two_rates(network, head, lr, head_lr):
     return [{"params": mine, "lr": head_lr}, {"params": rest, "lr": lr}]
 
 
+# %% tags=["wrong"] task="05c.2" misconception="what lies below was left out"
+def two_rates(network, head, lr, head_lr):
+    own = {id(parameter) for parameter in network.get_submodule(head).parameters(recurse=False)}
+    mine = [parameter for parameter in network.parameters() if id(parameter) in own]
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in own]
+    return [{"params": mine, "lr": head_lr}, {"params": rest, "lr": lr}]
+
+
 # %% tags=["wrong"] task="05c.2" misconception="the rest was left out"
 def two_rates(network, head, lr, head_lr):
     return [{"params": list(network.get_submodule(head).parameters()), "lr": head_lr}]
@@ -395,6 +440,15 @@ def set_open(network, optimizer, names):
                 parameter.grad = None
 
 
+# %% tags=["wrong"] task="05c.3" misconception="forgotten, and counted again"
+def set_open(network, optimizer, names):
+    for name, child in network.named_children():
+        child.requires_grad_(name in names)
+        if name not in names:
+            for parameter in child.parameters():
+                optimizer.state.pop(parameter, None)
+
+
 # %% tags=["wrong"] task="05c.3" misconception="the averages are gone, the count is not"
 def set_open(network, optimizer, names):
     for name, child in network.named_children():
@@ -499,6 +553,20 @@ def fit(network, run_epoch, validate, epochs, patience):
     file.seek(0)
     network.load_state_dict(torch.load(file))
     return best[1], best[0]
+
+
+# %% tags=["wrong"] task="05c.4" misconception="only where it was stopped"
+def fit(network, run_epoch, validate, epochs, patience):
+    best_epoch, best_loss, best_state = 0, float("inf"), None
+    for epoch in range(epochs):
+        run_epoch(network)
+        loss = validate(network)
+        if loss < best_loss:
+            best_epoch, best_loss, best_state = epoch, loss, copy.deepcopy(network.state_dict())
+        elif epoch - best_epoch >= patience:
+            network.load_state_dict(best_state)
+            break
+    return best_epoch, best_loss
 
 
 # %% tags=["wrong"] task="05c.4" misconception="the statistics of the last epoch"

@@ -152,6 +152,30 @@ def l2_sp(network, strength, head_strength):
     return penalty
 
 
+# %% tags=["wrong"] task="09.1" misconception="biases and scales left free"
+def l2_sp(network, strength, head_strength):
+    anchor = {n: p.detach().clone() for n, p in network.named_parameters() if not n.startswith("head") and p.ndim > 1}
+
+    def penalty(network):
+        now = dict(network.named_parameters())
+        held = sum((now[name] - start).square().sum() for name, start in anchor.items())
+        return strength / 2 * held + head_strength / 2 * network.head.weight.square().sum()
+
+    return penalty
+
+
+# %% tags=["wrong"] task="09.1" misconception="the statistics are held too"
+def l2_sp(network, strength, head_strength):
+    anchor = {n: v.clone() for n, v in network.state_dict().items() if not n.startswith("head")}
+
+    def penalty(network):
+        now = network.state_dict(keep_vars=True)
+        held = sum((now[name] - start).square().sum() for name, start in anchor.items())
+        return strength / 2 * held + head_strength / 2 * network.head.weight.square().sum()
+
+    return penalty
+
+
 # %% tags=["wrong"] task="09.1" misconception="the half is missing"
 def l2_sp(network, strength, head_strength):
     anchor = {name: p.detach().clone() for name, p in network.named_parameters() if not name.startswith("head.")}
@@ -288,6 +312,22 @@ def keep_answers(teacher, images, student_logits, temperature):
     p = F.softmax(wanted / temperature, dim=1)
     log_q = F.log_softmax(student_logits[:, : wanted.shape[1]] / temperature, dim=1)
     return temperature**2 * F.kl_div(log_q, p, reduction="none").mean()
+
+
+# %% tags=["wrong"] task="09.2" misconception="the sum over the images"
+def keep_answers(teacher, images, student_logits, temperature):
+    with torch.no_grad():
+        wanted = teacher.eval()(images) / temperature
+    log_q = F.log_softmax(student_logits[:, : wanted.shape[1]] / temperature, dim=1)
+    return temperature**2 * F.kl_div(log_q, F.softmax(wanted, dim=1), reduction="sum")
+
+
+# %% tags=["wrong"] task="09.2" misconception="only the student was softened"
+def keep_answers(teacher, images, student_logits, temperature):
+    with torch.no_grad():
+        wanted = teacher.eval()(images)
+    log_q = F.log_softmax(student_logits[:, : wanted.shape[1]] / temperature, dim=1)
+    return temperature**2 * F.kl_div(log_q, F.softmax(wanted, dim=1), reduction="batchmean")
 
 
 # %% tags=["wrong"] task="09.2" misconception="the divergence the other way round"
@@ -469,6 +509,17 @@ def keep_some(stream, capacity, pick):
         if len(buffer) > capacity:
             buffer.pop(pick(len(buffer)))
     return buffer
+
+
+# %% tags=["wrong"] task="09.3" misconception="one in so many, whatever fits"
+def keep_some(stream, capacity, pick):
+    kept = []
+    for seen, sample in enumerate(stream, start=1):
+        if len(kept) < capacity:
+            kept.append(sample)
+        elif pick(seen) == 0:
+            kept[pick(capacity)] = sample
+    return kept
 
 
 # %% tags=["wrong"] task="09.3" misconception="the last ones are kept"
@@ -788,6 +839,25 @@ def between(start, end, alpha):
     return {name: (1 - alpha) * value + alpha * end[name] for name, value in start.items()}
 
 
+# %% tags=["wrong"] task="09.5" misconception="the middle taken for the start"
+def between(start, end, alpha):
+    mixed = {}
+    for name, value in start.items():
+        nearer = value if alpha <= 0.5 else end[name]
+        mixed[name] = torch.lerp(value, end[name], alpha) if value.is_floating_point() else nearer.clone()
+    return mixed
+
+
+# %% tags=["wrong"] task="09.5" misconception="another precision"
+def between(start, end, alpha):
+    mixed = {}
+    for name, value in start.items():
+        nearer = value if alpha < 0.5 else end[name]
+        floating = value.is_floating_point()
+        mixed[name] = torch.lerp(value.float(), end[name].float(), alpha) if floating else nearer.clone()
+    return mixed
+
+
 # %% tags=["wrong"] task="09.5" misconception="whole numbers always from the same end"
 def between(start, end, alpha):
     return {
@@ -942,6 +1012,17 @@ def frontier(trials, score):
         return a[0] >= b[0] and a[1] >= b[1] and a != b
 
     return chosen, [name for name, own in points.items() if not any(beats(other, own) for other in points.values())]
+
+
+# %% tags=["wrong"] task="09.6" misconception="values that were not chosen compete"
+def frontier(trials, score):
+    chosen = {r: max(values, key=lambda value: sum(score(r, value, "val"))) for r, values in trials.items()}  # noqa: B023
+    points = {(remedy, value): score(remedy, value, "test") for remedy in trials for value in trials[remedy]}
+
+    def beaten(own):
+        return any(a >= own[0] and b >= own[1] and (a, b) != own for a, b in points.values())
+
+    return chosen, [remedy for remedy, value in chosen.items() if not beaten(points[remedy, value])]
 
 
 # %% tags=["wrong"] task="09.6" misconception="only the best sum"

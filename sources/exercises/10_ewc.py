@@ -388,6 +388,15 @@ def ewc_loss(network, anchor, fisher, strength):
     return strength / 2 * sum((fisher[name] * (now[name] - anchor[name].detach()) ** 2).mean() for name in fisher)
 
 
+# %% tags=["wrong"] task="10.3" misconception="matched by place"
+def ewc_loss(network, anchor, fisher, strength):
+    total = 0.0
+    for now, old, importance in zip(network.parameters(), anchor.values(), fisher.values(), strict=False):
+        if importance.shape == now.shape:
+            total = total + (importance * (now - old.detach()) ** 2).sum()
+    return strength / 2 * total
+
+
 # %% tags=["wrong"] task="10.3" misconception="every weight held alike"
 def ewc_loss(network, anchor, fisher, strength):
     now = dict(network.named_parameters())
@@ -512,6 +521,32 @@ def online_ewc(optima, curvatures, strength, gamma):
         w = (curvatures[t] * optima[t] + strength * fisher * w) / (curvatures[t] + strength * fisher)
         weights.append(w)
     return np.stack(weights)
+
+
+# %% tags=["wrong"] task="10.4" misconception="added before it was learnt"
+def online_ewc(optima, curvatures, strength, gamma):
+    weights, fisher = [optima[0]], curvatures[0]
+    for own, optimum in zip(curvatures[1:], optima[1:], strict=True):
+        fisher = gamma * fisher + own
+        weights.append((own * optimum + strength * fisher * weights[-1]) / (own + strength * fisher))
+    return np.array(weights)
+
+
+# %% tags=["wrong"] task="10.4" misconception="a moving average"
+def online_ewc(optima, curvatures, strength, gamma):
+    weights, fisher = [optima[0]], curvatures[0]
+    for own, optimum in zip(curvatures[1:], optima[1:], strict=True):
+        weights.append((own * optimum + strength * fisher * weights[-1]) / (own + strength * fisher))
+        fisher = gamma * fisher + (1 - gamma) * own
+    return np.array(weights)
+
+
+# %% tags=["wrong"] task="10.4" misconception="only the first task is held"
+def online_ewc(optima, curvatures, strength, gamma):
+    weights, fisher = [optima[0]], curvatures[0]
+    for own, optimum in zip(curvatures[1:], optima[1:], strict=True):
+        weights.append((own * optimum + strength * fisher * weights[-1]) / (own + strength * fisher))
+    return np.array(weights)
 
 
 # %% tags=["wrong"] task="10.4" misconception="nothing fades"
@@ -674,6 +709,17 @@ def largest_rate(curvature, fishers, strength):
     steepest = {name: (own + strength * fishers[-1].get(name, 0)).max() for name, own in curvature.items()}
     name = max(steepest, key=steepest.get)
     return 2 / steepest[name], name
+
+
+# %% tags=["wrong"] task="10.5" misconception="only what every task names"
+def largest_rate(curvature, fishers, strength):
+    total = {
+        name: value + strength * sum(fisher[name] for fisher in fishers)
+        for name, value in curvature.items()
+        if all(name in fisher for fisher in fishers)
+    }
+    steepest = max(total, key=lambda name: total[name].max())
+    return 2 / total[steepest].max(), steepest
 
 
 # %% tags=["wrong"] task="10.5" misconception="stable on average"

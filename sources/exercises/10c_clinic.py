@@ -301,6 +301,17 @@ def empirical_fisher(network, x, y, batch_size):
     return fisher
 
 
+# %% tags=["wrong"] task="10c.2" misconception="gradients piled up"
+def empirical_fisher(network, x, y, batch_size):
+    fisher = {name: torch.zeros_like(value) for name, value in network.named_parameters()}
+    network.zero_grad()
+    for sample, label in zip(x, y, strict=True):
+        F.cross_entropy(network(sample[None]), label[None]).backward()
+        for name, value in network.named_parameters():
+            fisher[name] += value.grad**2 / len(x)
+    return fisher
+
+
 # %% tags=["wrong"] task="10c.2" misconception="a sum over the samples"
 def empirical_fisher(network, x, y, batch_size):
     fisher = {name: torch.zeros_like(value) for name, value in network.named_parameters()}
@@ -698,6 +709,18 @@ def train_new(network, penalty, anchored, x, y, lr, decay, steps):
         optimizer.zero_grad()
         loss = F.cross_entropy(network(x), y) + penalty(network)
         loss.backward()
+        optimizer.step()
+
+
+# %% tags=["wrong"] task="10c.5" misconception="the new head's bias left out"
+def train_new(network, penalty, anchored, x, y, lr, decay, steps):
+    decayed = [value for name, value in network.named_parameters() if name not in anchored and value.ndim > 1]
+    spared = [value for name, value in network.named_parameters() if name in anchored or value.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": spared, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (F.cross_entropy(network(x), y) + penalty(network)).backward()
         optimizer.step()
 
 

@@ -15,7 +15,7 @@ def _draw_backward(rng: np.random.Generator) -> Inputs:
     stages = int(rng.integers(4, 7))
     costs = rng.choice(np.arange(1, 20), size=stages, replace=False).tolist()
     gradual = [list(range(stages - opened, stages)) for opened in (1, 2, stages)]
-    gap = [0, stages - 1] if rng.integers(2) else [1, stages - 1]
+    gap = [stages - 1, int(rng.integers(2))]  # in no order: who takes the first for the lowest is found out
     return {"costs": costs, "phases": [*gradual, gap]}
 
 
@@ -48,6 +48,14 @@ def _to_the_input(costs: list[int], phase: list[int]) -> int:
 
 def _own_of_all_above(costs: list[int], phase: list[int]) -> int:
     return sum(costs[min(phase) :]) + sum(costs[min(phase) + 1 :])
+
+
+def _first_named(costs: list[int], phase: list[int]) -> int:
+    return sum(costs[stage] for stage in phase) + sum(costs[phase[0] + 1 :])
+
+
+def _last_named(costs: list[int], phase: list[int]) -> int:
+    return sum(costs[stage] for stage in phase) + sum(costs[phase[-1] + 1 :])
 
 
 def _by_own(costs: list[int], phase: list[int]) -> int:
@@ -103,6 +111,16 @@ BACKWARD = Exercise(
             "You counted the stages' own gradients alone. Half of the work, nearly, is passing the gradient down from "
             "one stage to the next.",
             wrong=lambda i: {"shares": _shares(i, _by_own)},
+        ),
+        Misconception(
+            "taken for sorted",
+            "You took one end of each list of open stages for the lowest of them. The numbers of a phase come in any "
+            "order, as in {inputs[phases][3]}: look for the smallest.",
+            shows=lambda i, o, e: any(
+                np.allclose(o["shares"], _shares(i, way, whole=whole), atol=1e-6)
+                for way in (_first_named, _last_named)
+                for whole in (way, _needed)
+            ),
         ),
         Misconception(
             "measured by twice the forward pass",

@@ -185,18 +185,24 @@ def _probe_steps(answer, inputs: Inputs) -> Outputs:
     return {"first": steps[inputs["joined"]] if whole else None, "steps": steps}
 
 
-def _steps(i: Inputs, *, joined: int | None = None, clock: int | None = None, corrected=(1, 1)) -> Outputs:
-    """AdamW by the book; `clock` is the step from which the correction counts, `corrected` which averages have it."""
+def _steps(
+    i: Inputs, *, joined: int | None = None, clock: int | None = None, corrected=(1, 1), watched: bool = False
+) -> Outputs:
+    """AdamW by the book; `clock` is the step from which the correction counts, `corrected` which averages have it.
+
+    `watched` averages the gradients of the frozen time as well.
+    """
     joined = i["joined"] if joined is None else joined
     clock = joined if clock is None else clock
     mean = square = 0.0
     steps = []
     for step, gradient in enumerate(i["gradients"].tolist()):
+        if step >= joined or watched:
+            mean = i["beta1"] * mean + (1 - i["beta1"]) * gradient
+            square = i["beta2"] * square + (1 - i["beta2"]) * gradient**2
         if step < joined:
             steps.append(0.0)
             continue
-        mean = i["beta1"] * mean + (1 - i["beta1"]) * gradient
-        square = i["beta2"] * square + (1 - i["beta2"]) * gradient**2
         number = step - clock + 1
         up = mean / (1 - i["beta1"] ** number if corrected[0] else 1)
         down = square / (1 - i["beta2"] ** number if corrected[1] else 1)
@@ -244,6 +250,15 @@ RELATIVE_STEPS = Exercise(
             "where one that has just joined takes exactly 1 of it, up or down. (Optimisers that keep one count for all "
             "tensors have this defect.)",
             wrong=lambda i: _steps(i, clock=0),
+        ),
+        Misconception(
+            "averaged while it was frozen",
+            "Your number stands still until step {inputs[joined]}, and its averages do not: they hold gradients from "
+            "before. What is frozen has none, and AdamW passes it over: both averages are still 0 when it joins.",
+            shows=lambda i, o, e: any(
+                np.allclose(o["steps"], _steps(i, clock=clock, watched=True)["steps"], rtol=1e-5, atol=1e-9)
+                for clock in (0, i["joined"])
+            ),
         ),
         Misconception(
             "without the correction",

@@ -32,7 +32,7 @@ def _factors(i: Inputs, height) -> Outputs:
     return {"factors": factors, "last": factors[-1]}
 
 
-def _triangle(step: float, peak: int, cut: float) -> float:
+def _triangle(step: float, peak: float, cut: float) -> float:
     return step / peak if step < peak else 1 - (step - peak) / (peak * (1 / cut - 1))
 
 
@@ -40,13 +40,15 @@ def _peak(i: Inputs) -> int:
     return max(1, math.floor(i["cut"] * i["total"]))
 
 
-def _slanted(i: Inputs, *, late: int = 0, peak: int | None = None) -> Outputs:
+def _slanted(i: Inputs, *, late: int = 0, peak: float | None = None) -> Outputs:
     peak = peak or _peak(i)
     return _factors(i, lambda step: max(0.0, _triangle(step + late, peak, i["cut"])))
 
 
-def _below_the_floor(i: Inputs) -> Outputs:
-    return _factors(i, lambda step: _triangle(step, _peak(i), i["cut"]))
+def _below_the_floor(i: Inputs) -> tuple[list[float], list[float]]:
+    """The factors where nothing is held, and where they themselves are held at 0."""
+    factors = _factors(i, lambda step: _triangle(step, _peak(i), i["cut"]))["factors"]
+    return factors, [max(0.0, factor) for factor in factors]
 
 
 def _down_to_zero(i: Inputs) -> Outputs:
@@ -89,7 +91,7 @@ SLANTED = Exercise(
             "Your last factor is {outputs[last]:.4f}, below the floor of 1/{inputs[ratio]}. This is equation 3 "
             "to the letter: rounding moved the peak forward, the way down is too short for what is left, and p falls "
             "below 0. Where it is long enough below, the rate is negative and climbs the loss. Hold p at 0.",
-            wrong=_below_the_floor,
+            shows=lambda i, o, e: any(np.allclose(o["factors"], found, atol=1e-9) for found in _below_the_floor(i)),
         ),
         Misconception(
             "one step late",
@@ -102,6 +104,12 @@ SLANTED = Exercise(
             "Your peak lies a step later than it should: {inputs[cut]} times {inputs[total]} is rounded *down* to a "
             "whole step.",
             wrong=lambda i: _slanted(i, peak=math.ceil(i["cut"] * i["total"])),
+        ),
+        Misconception(
+            "the peak was not rounded",
+            "Your peak lies at {inputs[cut]} times {inputs[total]}, between two steps, so that no step gets the whole "
+            "rate. It is rounded down to a whole step.",
+            wrong=lambda i: _slanted(i, peak=max(1, i["cut"] * i["total"])),
         ),
         Misconception(
             "down to zero",
@@ -168,10 +176,21 @@ def _slow(i: Inputs, weight=None, *, after: int = 0, compound=None) -> Outputs:
     return {"late": late, "both": [compound(stage, own) for stage, own in enumerate(late)]}
 
 
-def _own_phase(i: Inputs) -> Outputs:
+def _own_phase(i: Inputs) -> list[np.ndarray]:
+    """The stages against the head's whole run, and against the head's own phase."""
     ends = [*i["opened"][1:], len(i["factors"])]
-    own = [i["factors"][begin:end].sum() for begin, end in zip(i["opened"], ends, strict=True)]
-    return {"late": [float(i["factors"].sum() / part) for part in own]}
+    own = np.array([i["factors"][begin:end].sum() for begin, end in zip(i["opened"], ends, strict=True)])
+    return [i["factors"].sum() / own, own[0] / own]
+
+
+def _all_a_step_late(i: Inputs) -> list[float]:
+    left = [i["factors"][begin + 1 :].sum() for begin in i["opened"]]
+    return [left[0] / own for own in left]
+
+
+def _anew(i: Inputs) -> Outputs:
+    total = len(i["factors"])
+    return {"late": [float(i["factors"].sum() / i["factors"][: total - begin].sum()) for begin in i["opened"]]}
 
 
 def _turned(found: Outputs) -> Outputs:
@@ -204,13 +223,21 @@ SLOW_DOWN = Exercise(
             "only the phase in which it was opened",
             "Each of your stages stops where the next one is opened. It goes on: what has been opened stays open to "
             "the end.",
-            wrong=_own_phase,
+            shows=lambda i, o, e: any(np.allclose(o["late"], found, rtol=1e-6) for found in _own_phase(i)),
         ),
         Misconception(
             "one step late",
             "Your later stages miss a step. A stage that is opened at step {inputs[opened][1]} takes part in that "
             "step.",
-            wrong=lambda i: {"late": _slow(i, after=1)["late"]},
+            shows=lambda i, o, e: any(
+                np.allclose(o["late"], found, rtol=1e-6) for found in (_slow(i, after=1)["late"], _all_a_step_late(i))
+            ),
+        ),
+        Misconception(
+            "the schedule began anew",
+            "Each of your stages begins with the first factors of the schedule. There is one schedule for all: a stage "
+            "that is opened at step {inputs[opened][1]} gets the factors from that step on.",
+            wrong=_anew,
         ),
         Misconception(
             "how much is left",
@@ -237,6 +264,12 @@ SLOW_DOWN = Exercise(
                     lambda stage, own: own * (i["fall"] * stage if stage else 1),
                 )
             ),
+        ),
+        Misconception(
+            "the second brake by itself",
+            "`late` is right. But your `both` holds the lower rate alone: a stage that opens late *and* has a lower "
+            "rate is slowed down by both.",
+            wrong=lambda i: {"both": _slow(i, compound=lambda stage, own: i["fall"] ** stage)["both"]},
         ),
         Misconception(
             "one brake added to the other",

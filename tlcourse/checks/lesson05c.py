@@ -88,6 +88,10 @@ def _inner_path(name: str, head: str) -> bool:
     return f".{head}." in f".{name}"
 
 
+def _directly(name: str, head: str) -> bool:
+    return name.rpartition(".")[0] == head
+
+
 def _first_part(name: str, head: str) -> bool:
     return name.split(".")[0] == head
 
@@ -143,6 +147,12 @@ TWO_RATES = Exercise(
             shows=lambda i, o, e: any(
                 all(o[key] == value for key, value in _split(i, way).items()) for way in (_some_part, _inner_path)
             ),
+        ),
+        Misconception(
+            "what lies below was left out",
+            "At the head's rate are {outputs[at_head_lr]}, and should be {expected[at_head_lr]}: a module may hold "
+            "others, and what lies in them belongs to the head as well.",
+            wrong=lambda i: _split(i, _directly),
         ),
         Misconception(
             "the rest was left out",

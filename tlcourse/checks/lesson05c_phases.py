@@ -41,9 +41,10 @@ def _moved(network: nn.Module, before: dict[str, Tensor]) -> list[str]:
 
 def _draw_phases(rng: np.random.Generator) -> Inputs:
     count = int(rng.integers(5, 8))
-    phases = [["head"], ["head", "block"], ["head", "block", "stem"]]
+    gradual = [["head"], ["head", "block"], ["head", "block", "stem"]]
+    at_once = [["head"], ["head", "block", "stem"]]  # who opens one name a phase is found out
     return {
-        "phases": phases[: int(rng.integers(2, 4))],
+        "phases": (gradual[:2], gradual, at_once, at_once)[rng.integers(4)],
         "images": rng.normal(size=(count, 4)).round(2).astype(np.float32),
         "labels": np.arange(count, dtype=np.int64) % 2,
         "width": int(rng.integers(3, 6)),
@@ -110,6 +111,23 @@ PHASES = Exercise(
     ),
     misconceptions=(
         Misconception(
+            "one newcomer of several",
+            "Some of the children that this phase opens move, and others never do: your optimiser got one of the "
+            "newcomers. A phase may open several at once.",
+            shows=lambda i, o, e: (
+                len(i["phases"][-1]) - len(i["phases"][-2]) > 1
+                and sum(o["first_moved"][name] is None for name in i["phases"][-1]) == 1
+            ),
+        ),
+        Misconception(
+            "the loss after the step",
+            "Your losses are right, but each comes a step late: it was measured *after* the step. Take the one from "
+            "which the gradient came.",
+            shows=lambda i, o, e: (
+                len(o["losses"]) == len(e["losses"]) and np.allclose(o["losses"][:-1], e["losses"][1:], atol=1e-4)
+            ),
+        ),
+        Misconception(
             "the optimiser was built too early",
             "The block was opened at step {expected[first_moved][block]} and never moved: its gradients are computed "
             "and nobody uses them. The optimiser made its list before, and moves what is on the list. The losses fall "
@@ -141,6 +159,7 @@ PHASES = Exercise(
         'In each phase after the first: optimizer.add_param_group({"params": [...]}) with the parameters of the '
         "children that are new in this phase.",
     ),
+    draws=8,
     seconds=10.0,
 )
 
@@ -151,7 +170,7 @@ LR = 1e-3
 
 def _draw_reopen(rng: np.random.Generator) -> Inputs:
     return {
-        "steps": [int(count) for count in rng.integers(3, 7, size=3)],
+        "steps": rng.choice(np.arange(3, 7), size=3, replace=False).tolist(),  # unequal: a count tells its phases
         "images": rng.normal(size=(8, 4)).round(2).astype(np.float32),
         "width": int(rng.integers(3, 6)),
         "seed": int(rng.integers(1000)),
@@ -207,6 +226,12 @@ def _first_of_empty_averages(before: int) -> float:
     return 0.1 / (1 - 0.9**number) / (0.001 / (1 - 0.999**number)) ** 0.5
 
 
+def _counted_while_closed(i: Inputs, o: Outputs, e: Outputs) -> bool:
+    """The state was taken away and made anew, of zeros, in the phase in which the child was closed."""
+    _, two, three = i["steps"]
+    return o["counted"]["block"] == two + three and abs(o["downhill"] - _first_of_empty_averages(two)) < 1e-3
+
+
 def _empty_but_counted(i: Inputs, o: Outputs, e: Outputs) -> bool:
     one, two, _ = i["steps"]
     return any(abs(o["downhill"] - _first_of_empty_averages(count)) < 1e-3 for count in (one, two, one + two))
@@ -251,6 +276,14 @@ REOPEN = Exercise(
             "AdamW has counted {outputs[counted][head]} steps for the head, which has made {expected[counted][head]} "
             "and was open all the time: you threw away what AdamW knows about everything.",
             shows=lambda i, o, e: o["counted"]["head"] < e["counted"]["head"],
+        ),
+        Misconception(
+            "forgotten, and counted again",
+            "You took the block's averages away, but while it was closed its gradients were zeros and not None (this "
+            "loop does not set them to None). AdamW made a new state of them and counted: {outputs[counted][block]} "
+            "steps in the end, where {expected[counted][block]} is right. With weight decay the block would have moved "
+            "as well.",
+            shows=_counted_while_closed,
         ),
         Misconception(
             "the averages are gone, the count is not",

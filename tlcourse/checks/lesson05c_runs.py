@@ -16,17 +16,23 @@ __all__ = ["EARLY", "RESUME"]
 
 
 def _draw_early(rng: np.random.Generator) -> Inputs:
+    """One half of the draws stop early, the others never; who strays comes to an end of their own."""
+    stops = bool(rng.integers(2))
+    ways = [way for name, way in WAYS.items() if stops or name not in ("too long", "the one before")]
     while True:
         made = {
-            "losses": (rng.integers(3, 10, size=int(rng.integers(8, 11))) / 10).tolist(),
-            "patience": int(rng.integers(2, 4)),
+            "losses": [1.0, *(rng.integers(3, 10, size=int(rng.integers(7, 10)) - 2 * (not stops)) / 10).tolist()],
+            "patience": int(rng.integers(2, 4)) if stops else 3,
         }
         right = _fitted(made)
-        if right["epochs_run"] - 1 == right["best_epoch"] or right["epochs_run"] == len(made["losses"]):
+        waited = right["epochs_run"] - 1 - right["best_epoch"]
+        if not waited or (waited >= made["patience"]) != stops:
             continue
-        if _fitted(made, before=True)["best_loss"] <= right["best_loss"]:
+        if stops and (
+            right["epochs_run"] == len(made["losses"]) or _fitted(made, before=True)["best_loss"] <= right["best_loss"]
+        ):
             continue
-        if all(_fitted(made, **way) != right for way in WAYS.values()):
+        if all(_fitted(made, **way) != right for way in ways):
             return made
 
 
@@ -115,10 +121,19 @@ EARLY = Exercise(
     ),
     misconceptions=(
         Misconception(
+            "only where it was stopped",
+            "Where the patience ran out you went back to the best epoch. Here it never did: all epochs were run, and "
+            "the network is left in the state of the last, where epoch {expected[best_epoch]} was better.",
+            shows=lambda i, o, e: (
+                o == _fitted(i, restored=False) and e["epochs_run"] - 1 - e["best_epoch"] < i["patience"]
+            ),
+        ),
+        Misconception(
             "the network of the last epoch",
             "You return epoch {outputs[best_epoch]}, and the network is that of epoch {outputs[weights_of]}, the last "
             "one: `state_dict()` holds the network's own tensors, in a new dict, and goes on changing with them. "
-            "Loading it afterwards does nothing. Keep a copy of the tensors.",
+            "Loading it afterwards does nothing. Keep a copy of the tensors, and load it into the very network "
+            "that came in.",
             wrong=lambda i: _fitted(i, restored=False),
         ),
         Misconception(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tlcourse.averaging import interpolate
+from tlcourse.checks.judging import mismatch
 from tlcourse.checks.lesson09_memory import BEST_STATE, KEEP_SOME
 from tlcourse.checks.lesson09_terms import KEEP_ANSWERS, L2_SP
 from tlcourse.checks.spec import AnswerError, Aspect, Exercise, Inputs, Misconception, Outputs, plain
@@ -19,17 +20,19 @@ COUNT = "norm.num_batches_tracked"
 
 
 def _draw_states(rng: np.random.Generator) -> Inputs:
+    """Some draws are at the ends and in the middle, and some weights are in double precision."""
     width, counted = int(rng.integers(1, 4)), int(rng.integers(10, 20))
+    kind = (np.float32, np.float64)[rng.integers(2)]
     return {
-        "start": _state(rng, width, counted),
-        "end": _state(rng, width, counted + 10 * int(rng.integers(1, 4))),
-        "alpha": float(rng.choice([0.2, 0.3, 0.7, 0.8])),
+        "start": _state(rng, width, counted, kind),
+        "end": _state(rng, width, counted + 10 * int(rng.integers(1, 4)), kind),
+        "alpha": float(rng.choice([0.0, 0.3, 0.3, 0.5, 0.5, 0.7, 1.0])),
     }
 
 
-def _state(rng: np.random.Generator, width: int, counted: int) -> dict[str, np.ndarray]:
+def _state(rng: np.random.Generator, width: int, counted: int, kind: type) -> dict[str, np.ndarray]:
     return {
-        "layer.weight": rng.normal(size=(width, 2)).round(2).astype(np.float32),
+        "layer.weight": rng.normal(size=(width, 2)).round(2).astype(kind),
         "norm.running_mean": rng.normal(size=width).round(2).astype(np.float32),
         "norm.running_var": rng.uniform(0.5, 2.0, width).round(2).astype(np.float32),
         COUNT: np.array(counted),
@@ -67,9 +70,10 @@ def _on_the_way(inputs: Inputs) -> dict[str, Tensor]:
     return interpolate(_tensors(inputs["start"]), _tensors(inputs["end"]), inputs["alpha"])
 
 
-def _weights_alone(inputs: Inputs) -> Outputs:
+def _weights_alone(inputs: Inputs, end: str) -> Outputs:
+    """The statistics are those of one end."""
     mixed = _described(_on_the_way(inputs))["floats"]
-    return {"floats": {name: value if "running" not in name else inputs["end"][name] for name, value in mixed.items()}}
+    return {"floats": {name: value if "running" not in name else inputs[end][name] for name, value in mixed.items()}}
 
 
 def _too_far(inputs: Inputs) -> Outputs:
@@ -97,6 +101,12 @@ BETWEEN = Exercise(
     ),
     misconceptions=(
         Misconception(
+            "the middle taken for the start",
+            "Right but for the count of batches in the middle: at an alpha of one half, not below it, it is that of "
+            "the end, {expected[count]}.",
+            shows=lambda i, o, e: i["alpha"] == 0.5 and o["count"] == i["start"][COUNT],
+        ),
+        Misconception(
             "alpha the wrong way round",
             "With alpha {inputs[alpha]} you keep that share of the *start*. It is how far to go: at 0 nothing was "
             "learnt, at 1 nothing is held back. Turned round, the strongest remedy looks like none.",
@@ -109,15 +119,27 @@ BETWEEN = Exercise(
         ),
         Misconception(
             "the statistics were left out",
-            "The weights are on the way, the running statistics are those of the end: weights that were moved back are "
+            "The weights are on the way, the running statistics are those of one end: weights that were moved are "
             "normalised as if they had not been. Floating buffers go the same way as weights.",
-            wrong=_weights_alone,
+            shows=lambda i, o, e: any(
+                mismatch(o["floats"], _weights_alone(i, end)["floats"], tolerance=1e-5) is None
+                for end in ("start", "end")
+            ),
+        ),
+        Misconception(
+            "another precision",
+            "The numbers are right, but an entry came in with one dtype and went out with another: "
+            "{outputs[kinds][layer.weight]} instead of {expected[kinds][layer.weight]} for the weights. Each keeps its "
+            "own.",
+            shows=lambda i, o, e: any(o["kinds"][name] != kind for name, kind in e["kinds"].items() if name != COUNT),
         ),
         Misconception(
             "the count was averaged",
             "The count of batches came in as torch.int64 and is {outputs[count]}, a {outputs[kinds][" + COUNT + "]}. "
             "A number of batches, a position or a mask has no middle: take it from the nearer end.",
-            shows=lambda i, o, e: i["start"][COUNT] < o["count"] < i["end"][COUNT],
+            shows=lambda i, o, e: (
+                i["start"][COUNT] < o["count"] < i["end"][COUNT] or o["kinds"][COUNT] != e["kinds"][COUNT]
+            ),
         ),
         Misconception(
             "whole numbers always from the same end",
@@ -139,7 +161,7 @@ BETWEEN = Exercise(
         "for name, a in start.items(): torch.lerp(a, end[name], alpha) if a.is_floating_point() else (a if alpha < 0.5 "
         "else end[name]).clone().",
     ),
-    draws=8,
+    draws=16,
 )
 
 # 09.6: the frontier ------------------------------------------------------------
@@ -269,6 +291,21 @@ def _by_validation(inputs: Inputs) -> list[str]:
     return _best(inputs, _picked(inputs, "val"), split="val")
 
 
+def _against_all(inputs: Inputs) -> list[str]:
+    """Beaten by a value that was not chosen, too."""
+    points = [np.array(score) for splits in inputs["scores"].values() for score in splits["test"]]
+    return [
+        remedy
+        for remedy in _best(inputs, _picked(inputs, "val"))
+        if not any(_beats(other, np.array(_chosen_score(inputs, remedy))) for other in points)
+    ]
+
+
+def _chosen_score(inputs: Inputs, remedy: str) -> list[float]:
+    place = inputs["trials"][remedy].index(_picked(inputs, "val")[remedy])
+    return inputs["scores"][remedy]["test"][place]
+
+
 FRONTIER = Exercise(
     id="09.6",
     title="What deserves a place on the frontier",
@@ -316,6 +353,12 @@ FRONTIER = Exercise(
             "The values are well chosen, and then you drew the frontier with the scores that have chosen them. Those "
             "are flattered; the frontier is drawn with the test scores.",
             wrong=lambda i: {"best": _by_validation(i)},
+        ),
+        Misconception(
+            "values that were not chosen compete",
+            "You let the *test* scores of all trials compete, of those too that validation did not choose. That is to "
+            "choose by the test set once more. One point for each remedy, that of its chosen value: {expected[best]}.",
+            shows=lambda i, o, e: o["best"] == _against_all(i) and o["test_opened"] > e["test_opened"],
         ),
         Misconception(
             "only the best sum",

@@ -193,6 +193,13 @@ KEEP_SOME = Exercise(
             wrong=lambda i: _chances(i, lambda t: i["capacity"] / (i["capacity"] + 1)),
         ),
         Misconception(
+            "one in so many, whatever fits",
+            "The first sample has a chance of {outputs[chances][0]:.3f} to be kept, and each should have "
+            "{expected[chances][0]:.3f}: you let a newcomer in with 1 / samples so far. There are {inputs[capacity]} "
+            "places: it is capacity / samples so far.",
+            wrong=lambda i: _chances(i, lambda t: 1 / (t + 1)),
+        ),
+        Misconception(
             "the last ones are kept",
             "You keep the newest samples. That is a window: after the new task has begun, nothing of the old one is in "
             "it.",
@@ -344,8 +351,7 @@ BEST_STATE = Exercise(
         Misconception(
             "one epoch too many",
             "You trained {outputs[epochs]} epochs instead of {expected[epochs]}. When {inputs[patience]} epochs in a "
-            "row "
-            "have not been lower, the patience is used up: no other is trained.",
+            "row have not been lower, the patience is used up: no other is trained.",
             wrong=lambda i: _outcome(i, late=1),
         ),
         Misconception(

@@ -93,6 +93,35 @@ def _sums(
     return {"value": total}
 
 
+def _matrices_alone(inputs: Inputs) -> list[float]:
+    """The value where biases are free: those by name, and with them the scales of the normalisation, by shape."""
+    network, before = _moved(inputs)
+    head = inputs["head_strength"] / 2 * network.head.weight.detach().square().sum().item()
+    held = {
+        name: (parameter.detach() - before[name]).square().sum().item()
+        for name, parameter in network.named_parameters()
+        if not name.startswith("head") and name.endswith("weight")
+    }
+    return [
+        head + inputs["strength"] / 2 * sum(size for name, size in held.items() if before[name].ndim >= least)
+        for least in (1, 2)
+    ]
+
+
+def _with_statistics(inputs: Inputs) -> list[float]:
+    """The value where running statistics are held as well, without the count of batches and with it."""
+    network, before = _moved(inputs)
+    found, values = _sums(inputs)["value"], []
+    for floating in (True, False):
+        sizes = [
+            (buffer.double() - before[name].double()).square().sum().item()
+            for name, buffer in network.named_buffers()
+            if buffer.is_floating_point() or not floating
+        ]
+        values.append(found + inputs["strength"] / 2 * sum(sizes))
+    return values
+
+
 def _head_alone(inputs: Inputs) -> Outputs:
     return _sums({**inputs, "strength": 0.0})
 
@@ -143,6 +172,18 @@ L2_SP = Exercise(
             "You hold the head at its start too. It is new and starts at random: there is nothing in it worth keeping. "
             "It goes to zero.",
             wrong=lambda i: _sums(i, head_start=True),
+        ),
+        Misconception(
+            "biases and scales left free",
+            "You hold the weights of stem and block, and leave their biases free, or all of the normalisation. The old "
+            "task minds those as well: the sum is over *all* parameters of the two.",
+            shows=lambda i, o, e: any(np.isclose(o["value"], value, rtol=1e-4) for value in _matrices_alone(i)),
+        ),
+        Misconception(
+            "the statistics are held too",
+            "All is right but for the running statistics, which are in your sum. They are no parameters: the penalty "
+            "has no gradient that could move them.",
+            shows=lambda i, o, e: any(np.isclose(o["value"], value, rtol=1e-4) for value in _with_statistics(i)),
         ),
         Misconception(
             "the half is missing",
@@ -238,6 +279,7 @@ def _divergence(inputs: Inputs, *, way: str) -> Outputs:
         "reversed": log_q.exp() * (log_q - log_p),
         "no logarithm": p * (log_p - log_q.exp()),
         "all outputs": p * (log_p - F.log_softmax(student.detach() / temperature, dim=1)[:, :OLD_CLASSES]),
+        "student alone": F.softmax(wanted, dim=1) * (F.log_softmax(wanted, dim=1) - log_q),
         "teacher alone": p * (log_p - F.log_softmax(old, dim=1)),
         "cross-entropy": -p * log_q,
     }
@@ -286,6 +328,18 @@ KEEP_ANSWERS = Exercise(
             "Yours is {outputs[value]:.4f}: divided by the number of classes as well. `reduction='mean'` of kl_div "
             "does that; `'batchmean'` is the mean over samples.",
             wrong=lambda i: _times(i, 1 / OLD_CLASSES),
+        ),
+        Misconception(
+            "the sum over the images",
+            "Yours is {outputs[value]:.4f}, a sum over the images: with a batch of twice the size, the same strength "
+            "would hold twice as much. It is the mean over images; `reduction='batchmean'` of kl_div is that.",
+            wrong=lambda i: _times(i, len(i["images"])),
+        ),
+        Misconception(
+            "only the student was softened",
+            "The student's logits are divided by the temperature, the teacher's are not. Then a student that repeats "
+            "the teacher's logits exactly is told that it is wrong.",
+            wrong=lambda i: _divergence(i, way="student alone"),
         ),
         Misconception(
             "the divergence the other way round",

@@ -17,7 +17,7 @@ __all__ = ["ONLINE", "PENALTY"]
 
 
 def _draw_penalty(rng: np.random.Generator) -> Inputs:
-    shapes = {"hidden.weight": (2, 2), "hidden.bias": (2,), "head.weight": (2, 2)}
+    shapes = {"head.weight": (2, 2), "hidden.weight": (2, 2), "hidden.bias": (2,)}  # not in the network's order
     return {
         "fisher": {name: rng.uniform(1.5, 4.0, shape).round(2).astype(np.float32) for name, shape in shapes.items()},
         "strength": float(rng.choice([2.0, 5.0, 10.0])),
@@ -74,6 +74,14 @@ def _valued(inputs: Inputs, term, *, over=np.sum, half: float = 0.5) -> Outputs:
     return {"value": half * inputs["strength"] * total}
 
 
+def _by_place(inputs: Inputs) -> Outputs:
+    """The first importance with the first parameter, and so on; what has another shape is passed over."""
+    old, new = ([p.detach().numpy().astype(float) for p in network.parameters()] for network in _old_and_new(inputs))
+    triples = zip(inputs["fisher"].values(), new, old, strict=False)
+    total = sum(float((f * (now - then) ** 2).sum()) for f, now, then in triples if f.shape == now.shape)
+    return {"value": 0.5 * inputs["strength"] * total}
+
+
 PENALTY = Exercise(
     id="10.3",
     title="The penalty, and what it pulls",
@@ -115,6 +123,13 @@ PENALTY = Exercise(
             "A weight in a large tensor would be held less than the same one in a small tensor. Losses add: take the "
             "sum.",
             wrong=lambda i: _valued(i, lambda f, new, old: f * (new - old) ** 2, over=np.mean),
+        ),
+        Misconception(
+            "matched by place",
+            "You went through network, anchor and `fisher` side by side: the first with the first. `fisher` names some "
+            "of the parameters, in an order of its own, so that a tensor is weighed with the importance of another one "
+            "that happens to have its shape. Go by the names.",
+            wrong=_by_place,
         ),
         Misconception(
             "every weight held alike",
@@ -194,6 +209,18 @@ def _half_strength(i: Inputs) -> Outputs:
     return _in_turn(i, strength=i["strength"] / 2)
 
 
+def _added_first(i: Inputs) -> Outputs:
+    """The new task's curvature is in F already while that task is learnt."""
+    weights, fisher = [i["optima"][0]], i["curvatures"][0]
+    for own, optimum in zip(i["curvatures"][1:], i["optima"][1:], strict=True):
+        fisher = i["gamma"] * fisher + own
+        pull = i["strength"] * fisher
+        weights.append((own * optimum + pull * weights[-1]) / (own + pull))
+    return {"weights": np.array(weights)}
+
+
+_averaged = partial(_in_turn, kept=lambda gamma, old, new: gamma * old + (1 - gamma) * new)
+_first_only = partial(_in_turn, kept=lambda gamma, old, new: old)
 _faded_new = partial(_in_turn, kept=lambda gamma, old, new: gamma * (old + new))
 _only_new = partial(_in_turn, kept=lambda gamma, old, new: new)
 _never_faded = partial(_in_turn, kept=lambda gamma, old, new: old + new)
@@ -203,6 +230,7 @@ _own_optimum = partial(_in_turn, anchored=lambda weights, optima: optima[-1])
 
 def _draw_bowls(rng: np.random.Generator) -> Inputs:
     ways = (_in_turn, _half_strength, _faded_new, _only_new, _never_faded, _oldest, _own_optimum, _separately, _jointly)
+    ways = (*ways, _added_first, _averaged, _first_only)
     return draw_apart(rng, _any_bowls, ways)
 
 
@@ -242,6 +270,23 @@ ONLINE = Exercise(
             "Your F is that of the task just learnt; what was kept of the tasks before is overwritten. From the third "
             "task on, the first one is held by nothing.",
             wrong=_only_new,
+        ),
+        Misconception(
+            "added before it was learnt",
+            "You add a task's curvature to F *before* that task is learnt, so that the anchor is held with the "
+            "importance of a task which has not been there. F is brought up to date after each task.",
+            wrong=_added_first,
+        ),
+        Misconception(
+            "a moving average",
+            "You mix: gamma * F + (1 - gamma) * new. Here the new curvature is added whole, and only what was kept "
+            "before fades.",
+            wrong=_averaged,
+        ),
+        Misconception(
+            "only the first task is held",
+            "Your F stays that of the first task. What later tasks mind is never added, and is held by nothing.",
+            wrong=_first_only,
         ),
         Misconception(
             "nothing fades",

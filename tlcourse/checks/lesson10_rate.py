@@ -14,9 +14,10 @@ def _any_terms(rng: np.random.Generator) -> Inputs:
     def drawn(*names: str) -> dict[str, np.ndarray]:
         return {name: rng.uniform(0.1, 4.0, 3).round(2) for name in names}
 
+    heads = [f"head {number}" for number in range(int(rng.integers(2, 4)))]  # each task names the backbone and its own
     return {
-        "curvature": drawn("backbone", "new head") | {"old head": np.zeros(3)},
-        "fishers": [drawn("backbone", "old head") for _ in range(int(rng.integers(2, 4)))],
+        "curvature": drawn("backbone", "new head") | {name: np.zeros(3) for name in heads},
+        "fishers": [drawn("backbone") | {name: 2 * drawn(name)[name]} for name in heads],
         "strength": float(rng.choice([2.0, 5.0, 10.0])),
     }
 
@@ -39,6 +40,12 @@ def _steepest(i: Inputs, *, bound: float = 2.0, strength: float | None = None, g
     return {"rate": bound / total[name], "name": name}
 
 
+def _named_by_all(i: Inputs) -> Outputs:
+    """Only the tensors that every penalty names."""
+    common = {name: value for name, value in i["curvature"].items() if all(name in fisher for fisher in i["fishers"])}
+    return {"rate": _steepest({**i, "curvature": common})["rate"]}
+
+
 def _monotone(i: Inputs) -> Outputs:
     return {"rate": _steepest(i, bound=1.0)["rate"]}
 
@@ -52,7 +59,7 @@ def _half_curved(i: Inputs) -> Outputs:
 
 
 def _newest_term(i: Inputs) -> Outputs:
-    return {"rate": _steepest(i, gather=lambda terms, axis: terms[-1])["rate"]}
+    return {"rate": _steepest({**i, "fishers": i["fishers"][-1:]})["rate"]}
 
 
 def _on_average(i: Inputs) -> Outputs:
@@ -60,14 +67,20 @@ def _on_average(i: Inputs) -> Outputs:
 
 
 def _maxima_added(i: Inputs) -> Outputs:
-    """As if the steepest weight of every term were the same."""
+    """As if the steepest weight of every term were the same, in whichever tensor it is."""
     own = max(float(value.max()) for value in i["curvature"].values())
     held = sum(max(float(value.max()) for value in fisher.values()) for fisher in i["fishers"])
     return {"rate": 2 / (own + i["strength"] * held)}
 
 
+def _added_within(i: Inputs) -> float:
+    """The largest values of each tensor's terms, added tensor by tensor."""
+    held = {name: [f[name].max() for f in i["fishers"] if name in f] for name in i["curvature"]}
+    return 2 / max(float(value.max()) + i["strength"] * sum(held[name]) for name, value in i["curvature"].items())
+
+
 def _draw_terms(rng: np.random.Generator) -> Inputs:
-    ways = (_monotone, _penalty_alone, _half_curved, _newest_term, _on_average, _maxima_added)
+    ways = (_monotone, _half_curved, _on_average, _maxima_added)
     return draw_apart(rng, _any_terms, (lambda i: {"rate": _steepest(i)["rate"]}, *ways), tolerance=1e-4)
 
 
@@ -85,6 +98,7 @@ LARGEST_RATE = Exercise(
         Aspect("rate", "the rate", 0.7, 1e-6),
         Aspect("name", "the tensor that explodes first", 0.3),
     ),
+    draws=10,  # either the backbone or a head explodes first: both should come up
     misconceptions=(
         Misconception(
             "the rate without overshooting",
@@ -121,7 +135,15 @@ LARGEST_RATE = Exercise(
             "You added the largest values of all terms. They belong to different weights, so that nothing is as steep "
             "as that: your {outputs[rate]:.4f} is stable, but not the largest rate that is. Add weight by weight, "
             "then take the maximum.",
-            wrong=_maxima_added,
+            shows=lambda i, o, e: any(
+                np.isclose(o["rate"], found, rtol=1e-6) for found in (_maxima_added(i)["rate"], _added_within(i))
+            ),
+        ),
+        Misconception(
+            "only what every task names",
+            "You looked at the tensors that every penalty names. The others are held as well, the head of an old task "
+            "by that task alone: at {outputs[rate]:.4f} `{expected[name]}` explodes.",
+            wrong=_named_by_all,
         ),
     ),
     hints=(

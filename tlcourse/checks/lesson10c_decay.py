@@ -23,7 +23,8 @@ class TwoHeads(nn.Module):
             torch.manual_seed(seed)
             self.backbone = nn.Linear(2, width)
             self.old = nn.Linear(width, 2, bias=False)
-            self.new = nn.Linear(width, 2, bias=False)
+            self.new = nn.Linear(width, 2)
+            nn.init.constant_(self.new.bias, 2.0)  # large enough that its decay is seen
         self.double()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,6 +64,7 @@ def _left(network: TwoHeads, before: dict[str, Tensor]) -> Outputs:
         "old_head_moved": (now["old.weight"] - before["old.weight"]).abs().max().item(),
         "backbone": now["backbone.weight"].numpy().copy(),
         "new_head": now["new.weight"].numpy().copy(),
+        "new_bias": now["new.bias"].numpy().copy(),
     }
 
 
@@ -117,7 +119,8 @@ DECAY = Exercise(
     aspects=(
         Aspect("old_head_moved", "the old head stays", 0.4, 0.0),
         Aspect("backbone", "the backbone is held, and learns", 0.3, 1e-5),
-        Aspect("new_head", "the new head learns, and decays", 0.3, 1e-5),
+        Aspect("new_head", "the new head learns, and decays", 0.2, 1e-5),
+        Aspect("new_bias", "so does its bias", 0.1, 1e-5),
     ),
     misconceptions=(
         Misconception(
@@ -138,6 +141,12 @@ DECAY = Exercise(
             "What is held is held. But the new head has lost its decay too, and nothing else holds *it*: keep the "
             "decay of what is not in `anchored`.",
             wrong=lambda i: _by_hand(i, decayed=()),
+        ),
+        Misconception(
+            "the new head's bias left out",
+            "All is right but for the bias of the new head, which has no decay in yours. Many recipes leave biases "
+            "out; here *everything* that is not in `anchored` keeps its decay.",
+            wrong=lambda i: _by_hand(i, decayed=("new.weight",)),
         ),
         Misconception(
             "decay through the gradient",

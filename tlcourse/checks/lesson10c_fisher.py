@@ -86,8 +86,13 @@ def _summed(inputs: Inputs) -> Outputs:
     return _over_batches(inputs, lambda batches: (np.concatenate(batches) ** 2).sum(axis=0))
 
 
+def _piled_up(inputs: Inputs) -> Outputs:
+    """The gradients of all samples so far, since nobody set them back."""
+    return _over_batches(inputs, lambda batches: (np.concatenate(batches).cumsum(axis=0) ** 2).mean(axis=0))
+
+
 def _draw_batches(rng: np.random.Generator) -> Inputs:
-    ways = (_sample_by_sample, _squared_means, _squared_sums, _mean_of_means, _by_batches, _summed)
+    ways = (_sample_by_sample, _squared_means, _squared_sums, _mean_of_means, _by_batches, _summed, _piled_up)
     return draw_apart(rng, _any_batches, [_total(way) for way in ways])
 
 
@@ -134,6 +139,12 @@ SQUARED_LATE = Exercise(
             "You sum over samples and divide by the number of batches, so that the result grows with the batch size: "
             "{outputs[total]:.3f} instead of {expected[total]:.3f}.",
             wrong=_by_batches,
+        ),
+        Misconception(
+            "gradients piled up",
+            "`backward()` *adds* to what is in `.grad`. Yours is set back once or never, so that each sample's "
+            "gradient holds those of all before it. Set the gradients back before every sample.",
+            wrong=_piled_up,
         ),
         Misconception(
             "a sum over the samples",
