@@ -26,7 +26,7 @@ ORDER = [
     *("checkpoints", "run", "rates", "training"),
     *("grafts", "dense", "worlds", "distance_worlds", "pasted", "segmentation", "remedies", "sequences"),
     *("claims", "provenance", "results"),
-    *("audit", "own_data", "resplits"),
+    *("audit", "own_data", "resplits", "advice"),
     *("figures", "task_plots", "plots", "pictures", "diagrams", "panels"),
     *("views", "widgets", "explorers", "feature_browser", "cockpit"),
     *("checks", "grading", "doctor", "experiments", "__main__"),
