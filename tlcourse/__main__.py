@@ -1,6 +1,6 @@
-"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | progress | grade``.
+"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | progress | grade | transfer | predict``.
 
-Lesson 00 shows them.
+Lesson 00 shows them; lesson 13 the last two.
 
 Each command imports what it needs when it runs, so that `doctor` and `fetch` work where other things are missing.
 """
@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from tlcourse.transfer_command import add_predict, add_transfer
+
     parser = argparse.ArgumentParser(prog="python -m tlcourse", description=sys.modules["tlcourse"].__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -88,6 +90,16 @@ def _parser() -> argparse.ArgumentParser:
         "--trust-submissions", action="store_true", help="grade without a jail where there is none; each result says so"
     )
     grade.set_defaults(command=_grade)
+
+    transfer = commands.add_parser(
+        "transfer", help="your own images or texts: audit, advice, trial of the strategies, report and model"
+    )
+    add_transfer(transfer)
+    transfer.set_defaults(command=_transfer)
+
+    predict = commands.add_parser("predict", help="use a model that transfer made; prints a CSV")
+    add_predict(predict)
+    predict.set_defaults(command=_predict)
     return parser
 
 
@@ -175,6 +187,18 @@ def _grade(options: argparse.Namespace) -> int:
     from tlcourse.grading.command import run
 
     return run(options)
+
+
+def _transfer(options: argparse.Namespace) -> int:
+    from tlcourse.transfer_command import run
+
+    return run(options)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from tlcourse.transfer_command import predict
+
+    return predict(options)
 
 
 if __name__ == "__main__":
