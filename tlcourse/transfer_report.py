@@ -227,8 +227,9 @@ def _method(outcome: Outcome, task: Task, backbone: str, command: str) -> str:
     said = [
         f"Backbone {backbone}; options {task.options}; {len(task.class_names)} classes.",
         "The criterion is balanced accuracy: the mean of the classes' recalls.",
-        "Every strategy was tried on the same splits of what is not the test split. Intervals over splits are "
-        "corrected t-intervals (Nadeau and Bengio 2003); of the test split they are over its samples (Agresti and Coull 1998).",
+        "Every strategy was tried on the same splits of what is not the test split.",
+        "Intervals over splits are corrected t-intervals (Nadeau and Bengio 2003).",
+        "Intervals on the test split are over its samples (Agresti and Coull 1998).",
         "The saved model was trained by the chosen strategy on the task's training split, seed 0; then the test split "
         "was read, once.",
         f"Pilot, trials and last training took {outcome.seconds:.0f} s of wall time and {outcome.cpu_seconds:.0f} s of "
