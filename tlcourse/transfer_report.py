@@ -229,7 +229,7 @@ def _method(outcome: Outcome, task: Task, backbone: str, command: str) -> str:
         "The criterion is balanced accuracy: the mean of the classes' recalls.",
         "Every strategy was tried on the same splits of what is not the test split.",
         "Intervals over splits are corrected t-intervals (Nadeau and Bengio 2003).",
-        "Intervals on the test split are over its samples (Agresti and Coull 1998).",
+        "Intervals on the test split are over its samples (Wilson 1927; Newcombe 1998).",
         "The saved model was trained by the chosen strategy on the task's training split, seed 0; then the test split "
         "was read, once.",
         f"Pilot, trials and last training took {outcome.seconds:.0f} s of wall time and {outcome.cpu_seconds:.0f} s of "
