@@ -64,7 +64,7 @@ def test_a_probe_is_a_linear_head(classes, tiny_backbone, tiny_task):
 
 def test_predictions_from_disk_are_those_of_the_process(model, task, tiny_backbone, files, tmp_path):
     save_trained(tmp_path / "out" / "model", model, task, strategy="probe")
-    saved = load_trained(tmp_path / "out", backbone=attach_head(tiny_backbone, task).backbone)
+    saved = load_trained(tmp_path / "out", backbone=tiny_backbone)
     assert torch.equal(
         predict_probabilities(saved.model, task.test.inputs), predict_probabilities(model, task.test.inputs)
     )
@@ -84,7 +84,9 @@ def test_the_loaded_backbone_keeps_nothing_of_what_it_was(model, task, tiny_back
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.normal_()
+    before = next(other.parameters()).clone()
     saved = load_trained(tmp_path, backbone=other)
+    assert torch.equal(next(other.parameters()), before)
     assert torch.equal(
         predict_probabilities(saved.model, task.test.inputs), predict_probabilities(model, task.test.inputs)
     )
@@ -93,7 +95,7 @@ def test_the_loaded_backbone_keeps_nothing_of_what_it_was(model, task, tiny_back
 
 def test_what_cannot_be_read_is_said_and_the_rest_is_predicted(model, task, tiny_backbone, files, tmp_path):
     save_trained(tmp_path, model, task, strategy="probe")
-    saved = load_trained(tmp_path, backbone=attach_head(tiny_backbone, task).backbone)
+    saved = load_trained(tmp_path, backbone=tiny_backbone)
     files[2].write_text("spoilt")
     rows = predict_files(saved, [*files, tmp_path / "gone.png"])
     assert [bool(row["error"]) for row in rows] == [False, False, True, False, False, True]
@@ -150,7 +152,7 @@ def test_a_damaged_model_is_refused(case, model, task, tiny_backbone, tmp_path):
     damage, message = DAMAGE[case]
     damage(tmp_path)
     with pytest.raises(ValueError, match=message):
-        load_trained(tmp_path, backbone=attach_head(tiny_backbone, task).backbone)
+        load_trained(tmp_path, backbone=tiny_backbone)
 
 
 def test_texts_make_the_same_trip(lines, minilm, tmp_path):

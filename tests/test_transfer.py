@@ -50,9 +50,7 @@ def test_the_best_on_validation_is_chosen_and_its_scores_are_those_of_the_test(
     outcome, tiny_task, tiny_backbone, tmp_path
 ):
     assert outcome.chosen == next(iter(compared(outcome.scores())))
-    from tlcourse import attach_head
-
-    saved = load_trained(tmp_path, backbone=attach_head(tiny_backbone, tiny_task).backbone)
+    saved = load_trained(tmp_path, backbone=tiny_backbone)
     probabilities = predict_probabilities(saved.model, tiny_task.test.inputs)
     assert torch.equal(probabilities, torch.tensor(outcome.probabilities))
     assert outcome.test == metrics(tiny_task.test.labels, probabilities)

@@ -4,6 +4,7 @@ The card names the backbone, the classes, how inputs are prepared, the versions,
 checked before they are loaded. A probe is saved as the linear head that it is.
 """
 
+import copy
 import csv
 import hashlib
 import json
@@ -132,7 +133,7 @@ def load_trained(folder: str | Path, *, backbone: Backbone | None = None) -> Sav
     folder
         The model's folder, or the folder of `transfer` that it is in.
     backbone
-        A network with the stages of the one that was trained, whose weights do not matter; default: by its name.
+        A network with the stages of the one that was trained; a copy takes the weights. Default: by its name.
 
     Raises
     ------
@@ -152,7 +153,7 @@ def load_trained(folder: str | Path, *, backbone: Backbone | None = None) -> Sav
         raise ValueError(f"{folder} is of format {card.get('format')}, and this version reads {FORMAT}")
     if hashlib.sha256(data).hexdigest() != card["sha256"]:
         raise ValueError(f"{folder / WEIGHTS} is not the file that {CARD} belongs to: it was altered or cut off")
-    backbone = backbone or load_backbone(card["backbone"], pretrained=False)
+    backbone = copy.deepcopy(backbone) if backbone else load_backbone(card["backbone"], pretrained=False)
     model = Model(backbone)
     model.add_head(card["head"], len(card["classes"]))
     try:
