@@ -77,6 +77,25 @@ def test_the_pilot_is_probes_on_the_splits(advice, tiny_task, tiny_backbone):
     assert pilot.strength == fit_probe(x, aside.train.labels, validation=(y, aside.val.labels)).C
 
 
+def test_the_penalty_is_that_of_the_split_of_its_own(tiny_task, tiny_backbone, one_thread):
+    """Labels by chance ask for the strongest one, with which the scores are not those of a weak one."""
+    inputs, labels = _whole(tiny_task)
+    shuffled = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+    task = make_task("chance", inputs, shuffled, class_names=("dark", "bright"))
+    pilot = advise(task, tiny_backbone, seeds=(0, 1, 2)).pilot
+
+    def scores(strength):
+        found = []
+        for seed in pilot.seeds:
+            dealt = resplit(task, seed=seed)
+            x, y = (extract_features(tiny_backbone, split.inputs) for split in (dealt.train, dealt.val))
+            probe = fit_probe(x, dealt.train.labels, strengths=(strength,))
+            found.append(metrics(dealt.val.labels, probe.probabilities(y))["balanced_accuracy"])
+        return tuple(found)
+
+    assert pilot.strength < 1 and pilot.probe == scores(pilot.strength) != scores(1.0)
+
+
 def test_what_was_not_tried_has_no_score_and_everything_a_cost(advice):
     by_name = {each.strategy: each for each in advice.ranking}
     assert by_name[PROBE].expected == over_splits(advice.pilot.probe)

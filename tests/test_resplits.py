@@ -40,6 +40,14 @@ def test_every_class_has_its_share_in_validation():
     assert again.val.labels.bincount().tolist() == (0.2 * pool).round().long().tolist()
 
 
+def test_a_class_in_groups_larger_than_its_share_is_in_both_parts():
+    labels = [0] * 60 + [1] * 15
+    groups = torch.cat([torch.arange(60), 60 + torch.arange(15) // 5])
+    for seed in range(10):  # of the rare class, 12 are in the pool: a fifth of them is no group
+        again = resplit(task_of(labels), seed=seed, groups=groups)
+        assert again.val.labels.bincount().tolist()[1] in (3, 4, 5) and 1 in again.train.labels.tolist()
+
+
 def test_a_seed_is_a_split():
     task = task_of([0, 1] * 40)
     parts = [resplit(task, seed=seed).val.index.tolist() for seed in (0, 0, 1)]
