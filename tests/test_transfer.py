@@ -58,6 +58,24 @@ def test_the_best_on_validation_is_chosen_and_its_scores_are_those_of_the_test(
     assert saved.card["strategy"] == outcome.chosen
 
 
+def test_the_saved_model_was_trained_by_the_chosen_strategy(quick, tiny_task, tiny_backbone, tmp_path, monkeypatch):
+    scores = {LAST: 0.6, FULL: 1.0}  # the probe's is below
+    monkeypatch.setattr(
+        quick._Work, "_trial", lambda self, name, seed: quick.Trial(name, seed, scores[name] + 0.5, 0.1, 0.1)
+    )
+    plans, real = [], quick.train
+    monkeypatch.setattr(
+        quick,
+        "train",
+        lambda model, task, plan, **options: plans.append(plan.name) or real(model, task, plan, **options),
+    )
+    outcome = transfer(tiny_task, tiny_backbone, tmp_path, seeds=3, minutes=5, progress=False)
+    saved = load_trained(tmp_path, backbone=tiny_backbone)
+    assert outcome.chosen == saved.card["strategy"] == FULL and plans == ["full fine-tuning"]
+    weights = [next(stages["stem"].parameters()) for stages in (saved.model.stages, tiny_backbone.stages)]
+    assert not torch.equal(*weights)
+
+
 def test_the_test_split_is_read_once_after_the_choice(quick, tiny_task, tiny_backbone, tmp_path, monkeypatch):
     seen, real = [], quick.predict_probabilities
 
