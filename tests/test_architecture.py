@@ -29,9 +29,10 @@ ORDER = [
     *("checkpoints", "run", "rates", "training"),
     *("grafts", "dense", "worlds", "distance_worlds", "pasted", "segmentation", "remedies", "sequences"),
     *("claims", "provenance", "results"),
+    *("audit", "own_data", "resplits", "advice", "saved_models", "transfer"),
     *("figures", "task_plots", "plots", "pictures", "diagrams", "panels"),
     *("views", "widgets", "explorers", "feature_browser", "cockpit"),
-    *("checks", "grading", "doctor", "experiments", "__main__"),
+    *("transfer_report", "transfer_command", "checks", "grading", "doctor", "experiments", "__main__"),
 ]
 # Where a device is named outside of runtime.py, and why.
 DEVICES = {

@@ -10,7 +10,10 @@ from tlcourse import doctor, experiments, results, sources
 from tlcourse.__main__ import main
 from tlcourse.sources import SourceError
 
-COMMANDS = ("doctor", "fetch", "claims", "experiments", "progress", "grade", "export", "variants")
+COMMANDS = (
+    *("doctor", "fetch", "claims", "experiments", "progress", "grade", "export", "variants"),
+    *("transfer", "predict"),
+)
 
 
 def test_help_lists_the_commands(capsys, monkeypatch):

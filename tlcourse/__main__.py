@@ -1,4 +1,4 @@
-"""The commands: ``python -m tlcourse doctor | fetch | claims | experiments | progress | grade | export | variants``.
+"""The commands of ``python -m tlcourse``.
 
 Lesson 00 shows them.
 
@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from tlcourse.transfer_command import add_predict, add_transfer
+
     parser = argparse.ArgumentParser(prog="python -m tlcourse", description=sys.modules["tlcourse"].__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -105,6 +107,16 @@ def _parser() -> argparse.ArgumentParser:
     variants.add_argument("--seed", type=int, required=True, help="draws the constants; `grade` needs it again")
     variants.add_argument("--out", type=Path, required=True, help="the folder for ID.ipynb of each learner")
     variants.set_defaults(command=_variants)
+
+    transfer = commands.add_parser(
+        "transfer", help="your own images or texts: audit, advice, trial of the strategies, report and model"
+    )
+    add_transfer(transfer)
+    transfer.set_defaults(command=_transfer)
+
+    predict = commands.add_parser("predict", help="use a model that transfer made; prints a CSV")
+    add_predict(predict)
+    predict.set_defaults(command=_predict)
     return parser
 
 
@@ -182,6 +194,18 @@ def _variants(options: argparse.Namespace) -> int:
     from tlcourse.grading.variants import run
 
     return run(options)
+
+
+def _transfer(options: argparse.Namespace) -> int:
+    from tlcourse.transfer_command import run
+
+    return run(options)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from tlcourse.transfer_command import predict
+
+    return predict(options)
 
 
 if __name__ == "__main__":
