@@ -28,13 +28,13 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update
 apt-get install -y --no-install-recommends ca-certificates wget
 address=https://github.com/conda-forge/miniforge/releases/latest/download
-wget -nv -O /tmp/miniforge.sh "$address/Miniforge3-Linux-$(uname -m).sh"
-bash /tmp/miniforge.sh -b -p /root/miniforge3
-/root/miniforge3/bin/conda env create -f /autograder/source/environment.yml
+wget -nv -O /autograder/miniforge.sh "$address/Miniforge3-Linux-$(uname -m).sh"
+bash /autograder/miniforge.sh -b -p /autograder/miniforge3
+/autograder/miniforge3/bin/conda env create -f /autograder/source/environment.yml
 """
 START = """\
 #!/usr/bin/env bash
-exec /root/miniforge3/envs/tlcourse/bin/python /autograder/source/run_otter.py
+exec /autograder/miniforge3/envs/tlcourse/bin/python /autograder/source/run_otter.py
 """
 RUN = '''\
 """Run Otter on the submission beside this folder."""
