@@ -13,20 +13,16 @@ from tlcourse.audit import Audit
 from tlcourse.data import Task
 from tlcourse.estimates import Estimate
 from tlcourse.figures import FAINT, INK, looks, new_axes, png
+from tlcourse.html_pages import html_page, html_text
 from tlcourse.plots import reliability
 from tlcourse.resplits import over_splits
 from tlcourse.transfer import Outcome, balanced_interval, compared
 
 __all__ = ["confusion", "report", "strategies_figure"]
 
-STYLE = """body { font: 1rem/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0 }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ccc; vertical-align: top }
-img { max-width: 100%; height: auto }
+STYLE = """img { max-width: 100%; height: auto }
 li { overflow-wrap: anywhere }
 .answer { border: 2px solid #3f90da; padding: .6rem }"""
-# Nothing may run or load, whatever slipped through.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 MOST_ITEMS = 200
 MOST_CLASSES = 20  # in the figure of mistakes: beyond, its digits cannot be read
 
@@ -45,7 +41,7 @@ def report(outcome: Outcome, task: Task, audit: Audit, *, backbone: str, command
     best = next(iter(compared(scores)))
     figure = strategies_figure(scores)
     parts = [
-        f"<h1>Transfer: {_text(task.provenance.title)}</h1>",
+        f"<h1>Transfer: {html_text(task.provenance.title)}</h1>",
         _answer(outcome, task),
         _section("The strategies", _strategies(outcome), _image(figure, _strategies_alt(scores, best))),
         _section("The model on the test split", _test(outcome, task)),
@@ -53,22 +49,7 @@ def report(outcome: Outcome, task: Task, audit: Audit, *, backbone: str, command
         _section("The data", _data(task, audit)),
         _section("How it was done", _method(outcome, task, backbone, command)),
     ]
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">
-<meta name="viewport" content="width=device-width">
-<title>Transfer: {escape(task.provenance.title)}</title>
-<style>
-{STYLE}
-</style>
-</head>
-<body>
-{"".join(parts)}
-</body>
-</html>
-"""
+    return html_page(f"Transfer: {task.provenance.title}", "".join(parts), style=STYLE, images=True)
 
 
 def strategies_figure(scores: dict[str, dict[int, float]]) -> Axes:
@@ -115,9 +96,9 @@ def confusion(labels: Sequence[int], guesses: Sequence[int], class_names: Sequen
 def _answer(outcome: Outcome, task: Task) -> str:
     chance = 1 / len(task.class_names)
     said = (
-        f"<strong>{_text(outcome.chosen)}</strong> was chosen. On the {len(outcome.labels)} samples of the test split, "
-        f"which were not used for anything else, its balanced accuracy is <strong>{_estimate(outcome.test_interval)}"
-        f"</strong>; guessing gives {chance:.3f}."
+        f"<strong>{html_text(outcome.chosen)}</strong> was chosen. On the {len(outcome.labels)} samples of the test "
+        f"split, which were not used for anything else, its balanced accuracy is "
+        f"<strong>{_estimate(outcome.test_interval)}</strong>; guessing gives {chance:.3f}."
     )
     return f'<p class="answer">{said} {_told_apart(outcome)}</p>'
 
@@ -132,7 +113,7 @@ def _told_apart(outcome: Outcome) -> str:
     common = sorted(set(scores[first]) & set(scores[second]))
     gap = over_splits([scores[first][seed] - scores[second][seed] for seed in common])
     told = "which is more than" if gap.low > 0 else "which cannot be told from"
-    return f"On validation it was ahead of {_text(second)} by {_estimate(gap)}, {told} chance."
+    return f"On validation it was ahead of {html_text(second)} by {_estimate(gap)}, {told} chance."
 
 
 def _strategies(outcome: Outcome) -> str:
@@ -145,8 +126,8 @@ def _strategies(outcome: Outcome) -> str:
         cost = next(each for each in outcome.advice.ranking if each.strategy == name)
         note = "chosen" if name == outcome.chosen else ""
         cells = (name, f"{mean:.3f}", _estimate(estimate), f"{seconds:.1f}", f"{cost.memory / 1e6:.0f}", note)
-        rows.append([_text(cell) for cell in cells])
-    rows += [[_text(name), "", f"not tried: {_text(why)}", "", "", ""] for name, why in outcome.skipped.items()]
+        rows.append([html_text(cell) for cell in cells])
+    rows += [[html_text(name), "", f"not tried: {html_text(why)}", "", "", ""] for name, why in outcome.skipped.items()]
     header = ("strategy", "mean on the common splits", "mean of all its splits", "seconds a split", "memory, MB", "")
     return _table(header, rows)
 
@@ -163,12 +144,12 @@ def _test(outcome: Outcome, task: Task) -> str:
     for number, name in enumerate(task.class_names):
         right = guesses[labels == number] == number
         recall = balanced_interval([0] * len(right), [0 if hit else 1 for hit in right])
-        rows.append([_text(name), str(len(right)), _estimate(recall)])
+        rows.append([html_text(name), str(len(right)), _estimate(recall)])
     said = ", ".join(
         f"{name.replace('_', ' ')} {outcome.test[name]:.3f}"
         for name in ("accuracy", "auc", "log_loss", "calibration_error")
     )
-    parts = [_table(("class", "test samples", "recall"), rows), f"<p>Other scores: {_text(said)}.</p>"]
+    parts = [_table(("class", "test samples", "recall"), rows), f"<p>Other scores: {html_text(said)}.</p>"]
     if len(task.class_names) <= MOST_CLASSES:
         alt = f"Table of {len(task.class_names)} classes: rows are true, columns predicted. "
         alt += _worst_mistake(labels, guesses, task.class_names)
@@ -194,20 +175,20 @@ def _advice(advice: Advice) -> str:
     for place, each in enumerate(advice.ranking, start=1):
         score = "not tried by the pilot" if each.expected is None else _estimate(each.expected)
         cost = f"{each.seconds:.1f} s, {each.memory / 1e6:.0f} MB"
-        rows.append([str(place), _text(each.strategy), score, cost, _text("; ".join(each.why))])
+        rows.append([str(place), html_text(each.strategy), score, cost, html_text("; ".join(each.why))])
     facts = (
         f"LogME {pilot.log_evidence:.3f} and H-score {pilot.h:.3f} compare backbones on this task, and nothing else. "
         f"The probe's C is {pilot.strength:g}."
     )
     header = ("place", "strategy", "expected balanced accuracy", "cost of a training", "why")
     return (
-        f"<p>From {_text(advice.kind)}: probes on features that were computed once, before anything was trained.</p>"
-        f"{_table(header, rows)}<p>What would change it:</p>{_list(advice.doubts)}<p>{_text(facts)}</p>"
+        f"<p>From {html_text(advice.kind)}: probes on features that were computed once, before anything was "
+        f"trained.</p>{_table(header, rows)}<p>What would change it:</p>{_list(advice.doubts)}<p>{html_text(facts)}</p>"
     )
 
 
 def _data(task: Task, audit: Audit) -> str:
-    rows = [[_text(name), str(count)] for name, count in audit.counts.items()]
+    rows = [[html_text(name), str(count)] for name, count in audit.counts.items()]
     sizes = (
         f"{audit.kept} of {audit.given} samples are kept; {len(task.test)} of them are the test split, and the other "
         f"{len(task.train) + len(task.val)} are for training and choosing."
@@ -217,7 +198,7 @@ def _data(task: Task, audit: Audit) -> str:
         items = [*finding.items[:MOST_ITEMS]]
         more = len(finding.items) - len(items)
         left = " (left out)" if finding.left_out else ""
-        found += f"<li>{_text(finding.kind)}{left}: {_text(finding.message)}"
+        found += f"<li>{html_text(finding.kind)}{left}: {html_text(finding.message)}"
         found += _list([*items, f"and {more} more"] if more else items) + "</li>"
     found = f"<ul>{found}</ul>" if found else "<p>The audit found nothing wrong.</p>"
     return f"<p>{sizes}</p>{_table(('class', 'samples'), rows)}{found}"
@@ -235,11 +216,11 @@ def _method(outcome: Outcome, task: Task, backbone: str, command: str) -> str:
         f"Pilot, trials and last training took {outcome.seconds:.0f} s of wall time and {outcome.cpu_seconds:.0f} s of "
         "processor time.",
     ]
-    return _list(said) + (f"<p>To use the model: <code>{_text(command)}</code></p>" if command else "")
+    return _list(said) + (f"<p>To use the model: <code>{html_text(command)}</code></p>" if command else "")
 
 
 def _section(title: str, *parts: str) -> str:
-    return f"<section><h2>{_text(title)}</h2>{''.join(parts)}</section>\n"
+    return f"<section><h2>{html_text(title)}</h2>{''.join(parts)}</section>\n"
 
 
 def _image(figure: Axes, alt: str) -> str:
@@ -249,20 +230,15 @@ def _image(figure: Axes, alt: str) -> str:
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Cells are HTML already."""
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in header)
+    head = "".join(f'<th scope="col">{html_text(name)}</th>' for name in header)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _list(texts: Iterable[str]) -> str:
-    items = "".join(f"<li>{_text(text)}</li>" for text in texts)
+    items = "".join(f"<li>{html_text(text)}</li>" for text in texts)
     return f"<ul>{items}</ul>" if items else ""
 
 
 def _estimate(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
-
-
-def _text(text: str) -> str:
-    """Escaped, and by itself as to its direction."""
-    return f"<bdi>{escape(text)}</bdi>"

@@ -30,8 +30,7 @@ from nbformat import NotebookNode
 
 from tlcourse.checks import Exercise, load
 from tlcourse.checks.variants import constants_line, variant_cell
-from tlcourse.provenance import write_atomically
-from tools.notebooks import ROOT, BuildError, framed_cells, notebook_of, number_of
+from tools.notebooks import ROOT, BuildError, bring_up_to_date, framed_cells, notebook_of, number_of, stale
 
 __all__ = ["Assignment", "Task", "build", "check", "products", "read", "sources"]
 
@@ -183,11 +182,7 @@ def check(root: Path = ROOT, lessons: list[str] | None = None) -> list[str]:
             problems.append(str(error))
             continue
         wanted |= set(made)
-        for path, text in made.items():
-            there = root / path
-            if not there.is_file() or there.read_text(encoding="utf-8") != text:
-                state = "stale or was edited" if there.is_file() else "missing"
-                problems.append(f"{path.as_posix()} is {state}: edit sources/exercises/{source.name}, run make build")
+        problems += stale(root, made, edit=f"sources/exercises/{source.name}")
     if not lessons and not problems:
         problems += [f"{path.as_posix()} has no source; run: make build" for path in _orphans(root, wanted)]
     return problems
@@ -203,12 +198,7 @@ def build(root: Path = ROOT, lessons: list[str] | None = None) -> list[str]:
             failures.append(str(error))
             continue
         wanted |= set(made)
-        for path, text in made.items():
-            there = root / path
-            if not there.is_file() or there.read_text(encoding="utf-8") != text:
-                there.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(there, text)
-                print(f"{path.as_posix()}: written")
+        bring_up_to_date(root, made)
     if not lessons and not failures:
         for path in _orphans(root, wanted):
             (root / path).unlink()

@@ -9,8 +9,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from tlcourse.provenance import write_atomically
-from tools.notebooks import ROOT, framed_cells, notebook_of
+from tools.notebooks import ROOT, bring_up_to_date, framed_cells, notebook_of, stale
 
 __all__ = ["build", "check"]
 
@@ -19,24 +18,19 @@ FOLDER = Path("exercises") / "instructors"
 
 def check(root: Path = ROOT) -> list[str]:
     """What is stale, a line each."""
-    made, problems = _products(root), []
-    for path, text in made.items():
-        there = root / path
-        if not there.is_file() or there.read_text(encoding="utf-8") != text:
-            state = "stale or was edited" if there.is_file() else "missing"
-            problems.append(f"{path.as_posix()} is {state}: edit sources/instructors/{path.stem}.py, run make build")
+    made = _products(root)
+    problems = [
+        line
+        for path, text in made.items()
+        for line in stale(root, {path: text}, edit=f"sources/instructors/{path.stem}.py")
+    ]
     return problems + [f"{path.as_posix()} has no source; run: make build" for path in _orphans(root, made)]
 
 
 def build(root: Path = ROOT) -> None:
     """Bring everything up to date."""
     made = _products(root)
-    for path, text in made.items():
-        there = root / path
-        if not there.is_file() or there.read_text(encoding="utf-8") != text:
-            there.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(there, text)
-            print(f"{path.as_posix()}: written")
+    bring_up_to_date(root, made)
     for path in _orphans(root, made):
         (root / path).unlink()
 

@@ -8,7 +8,12 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-__all__ = ["ROOT", "SET_UP", "BuildError", "framed_cells", "notebook_of", "number_of", "repository"]
+from tlcourse.provenance import write_atomically
+
+__all__ = [
+    *("ROOT", "SET_UP", "BuildError", "bring_up_to_date", "framed_cells", "notebook_of", "number_of", "repository"),
+    "stale",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,6 +63,28 @@ def notebook_of(cells: list[NotebookNode]) -> NotebookNode:
         "language_info": {"name": "python"},
     }
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def stale(root: Path, made: dict[Path, str], *, edit: str) -> list[str]:
+    """Which files are not as made, a line each; ``edit`` is where they are edited."""
+    return [
+        f"{path.as_posix()} is {'stale or was edited' if there.is_file() else 'missing'}: edit {edit}, run make build"
+        for path, text in made.items()
+        if not _holds(there := root / path, text)
+    ]
+
+
+def bring_up_to_date(root: Path, made: dict[Path, str]) -> None:
+    """Write those that are not as made, and say so."""
+    for path, text in made.items():
+        if not _holds(there := root / path, text):
+            there.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(there, text)
+            print(f"{path.as_posix()}: written")
+
+
+def _holds(there: Path, text: str) -> bool:
+    return there.is_file() and there.read_text(encoding="utf-8") == text
 
 
 def repository(root: Path) -> str:
