@@ -105,14 +105,9 @@ def nearest_advice(
     away = (known - np.array(described[cell], dtype=float)) / np.where(spread > 0, spread, 1.0)
     distance = np.linalg.norm(away, axis=1)
     nearest = np.argsort(distance, kind="stable")[:neighbours]
-    weights = {seen[i]: 1 / (1 + distance[i]) for i in nearest}
-    names = list(grid[seen[0]])
-    # Scores of a cell are taken from its own mean: a cell that is easy for all says nothing about which is better.
-    votes = dict.fromkeys(names, 0.0)
-    for other, weight in weights.items():
-        level = float(np.mean([grid[other][name].mean for name in names]))
-        for name in names:
-            votes[name] += weight * (grid[other][name].mean - level)
+    votes = {
+        name: sum(grid[seen[i]][name].mean / (1 + distance[i]) for i in nearest) for name in grid[seen[nearest[0]]]
+    }
     return max(votes, key=votes.__getitem__)
 
 
