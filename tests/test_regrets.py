@@ -8,7 +8,10 @@ from tlcourse.regrets import best_strategy, nearest_advice, regret
 
 
 def cell(probe, last, scratch=(0.0, 0.0)):
-    return {name: Scores(values, (0, 1)) for name, values in zip(("probe", "last", "scratch"), (probe, last, scratch))}
+    return {
+        name: Scores(values, (0, 1))
+        for name, values in zip(("probe", "last", "scratch"), (probe, last, scratch), strict=True)
+    }
 
 
 # labels, distance -> scores of two seeds. Few labels: the probe; many and far: the last stages; each by a margin.
