@@ -127,8 +127,8 @@ rows = {
 }
 plots.show(
     picture_table(rows, side=72),
-    alt="Rows of small made-up pictures, glyphs on streaks: the source, then targets at distances 0 to 1. With distance "
-    "the pictures turn by up to a right angle and go from grey to red and cyan.",
+    alt="Rows of small made-up pictures, glyphs on streaks: the source, then targets at distances 0 to 1. They turn by "
+    "up to a right angle and go from grey to red and cyan.",
     colours=256,
 )
 
@@ -329,15 +329,15 @@ plots.show(
         bar=0.02,
         label="accuracy from scratch minus that of full fine-tuning",
     ),
-    alt="Differences between training from scratch and full fine-tuning, half-way and at distance 1, for each number of "
-    "labels, with intervals; right of zero pre-training does harm.",
+    alt="Differences between training from scratch and full fine-tuning, half-way and at distance 1, for each number "
+    "of labels, with intervals; right of zero pre-training does harm.",
     colours=64,
 )
 
 # %% [markdown]
-# Is the world at distance 1 perhaps just an easier or a harder task? That would explain nothing of a difference within
-# it, but it would spoil comparisons between distances. A network from scratch has no source, so it must not care.
-# Written down before: with {{ LABELS[-1] }} labels its accuracy at distance 1 is within **`0.05`** of that at distance 0.
+# Is the world at distance 1 perhaps just an easier or a harder task? That would explain no difference within it, but it
+# would spoil comparisons between distances. A network from scratch has no source, so it must not care. Written down
+# before: with {{ LABELS[-1] }} labels its accuracy at distance 1 is within **`0.05`** of that at distance 0.
 
 # %%
 alike = at("from scratch", 1.0, many) - at("from scratch", 0.0, many)
@@ -497,10 +497,14 @@ assert away["the same photograph"].value < min(
 )
 print("the other crops of the same photograph are the nearest")
 
+
+def distances_in_words():
+    return "; ".join(f"{name} {each.value:.3f} [{each.low:.3f}, {each.high:.3f}]" for name, each in away.items())
+
+
 # %% [markdown]
-# {{ "; ".join(f"{name} {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]" for name, estimate in away.items()) }}.
-# A second photograph of another thing is already far from the first: distances are small numbers whose size only means
-# something beside others that were measured in the same way.
+# {{ distances_in_words() }}. A second photograph of another thing is already far from the first: distances are small
+# numbers whose size only means something beside others that were measured in the same way.
 
 # %% [markdown]
 # RANKING_PART
