@@ -527,18 +527,18 @@ def distances_in_words():
 # {{ len(SOURCES) }} small networks, trained here on 8 x 8 digits of two, five or ten classes, on worlds at three
 # distances, and on one of shapes. And {{ len(CLASSIFIERS) }} of these that still have the classifier of their source,
 # Lite0 with ImageNet's among them. Targets: defects of solar cells at 64 px and handwritten digits at 28 px,
-# {{ ranking.LABELS }} labels each.
+# equally many labels each.
 #
 # What comes of a candidate is asked in two ways, both on the test split: a **probe** on the frozen features, and a
-# **fine-tune** of everything in a candidate, {{ ranking.EPOCHS["digits"] }} passes over the digits, with one rate for all
-# (features are standardised before the new head, for cuts put out numbers of very different size). On cells, where a
-# fine-tune takes several times as long, only the cuts are tuned, in {{ ranking.EPOCHS["solar"] }} passes. The runs are kept
-# (`make experiments NAME=ranking_foretold`, `ranking_digits`, `ranking_cells`).
+# **fine-tune** of everything in a candidate with one rate for all (features are standardised before the new head, for
+# cuts put out numbers of very different size). On cells, where a fine-tune takes several times as long, only the cuts
+# are tuned. The runs are kept (`make experiments NAME=ranking_foretold`, `ranking_digits`, `ranking_cells`).
 
 # %%
 foretold = load_results(FORETOLD)
 tuned = {"solar": load_results(TUNED_ON_CELLS), "digits": load_results(TUNED_ON_DIGITS)}
 ALL = (*CUTS, *UNTRAINED, *SOURCES)
+print(f"{ranking.LABELS} labels; passes of a fine-tune: {ranking.EPOCHS}")
 
 
 def of(metric, target, name):
@@ -550,10 +550,10 @@ def over(metric, target, names):
     return np.array([of(metric, target, name).values for name in names])
 
 
-def tau(ranking, found, target, names=ALL):
+def tau(score, found, target, names=ALL):
     """Kendall's tau of a ranking with what came of it, seed by seed."""
-    pairs = zip(over(ranking, target, names).T, over(found, target, names).T, strict=True)
-    return Scores(tuple(kendall(a, b).value for a, b in pairs), FORETOLD.seeds, f"{ranking}, {target}")
+    pairs = zip(over(score, target, names).T, over(found, target, names).T, strict=True)
+    return Scores(tuple(kendall(a, b).value for a, b in pairs), FORETOLD.seeds, f"{score}, {target}")
 
 
 def gained_by_choosing(metric, target, names=CUTS):
@@ -659,14 +659,15 @@ plots.show(
 # **The question: does segmentation need more of the network than classification?** The rule of thumb says so:
 # *pixel-level segmentation: fine-tune everything*.
 #
-# We paste one handwritten digit, 0 to 4, on each solar cell, dark on a light cell and light on a dark one. Since we made
-# the picture, the mask is exact. Then two questions about the same pictures: **which digit is it** (one answer a
+# We paste one handwritten digit, 0 to 4, on each solar cell, dark on a light cell and light on a dark one. Since we
+# made the picture, the mask is exact. Then two questions about the same pictures: **which digit is it** (one answer a
 # picture, a linear head on the pooled features), and **which pixels are of which digit** (an answer a pixel, a dense
-# head that reads a stage of every size). Same backbone, {{ pixels.LABELS }} pictures, {{ pixels.EPOCHS }} passes, same plans: all
-# frozen, the last four blocks open, everything open.
+# head that reads a stage of every size). Same backbone, same plans: all frozen, the last four blocks open, everything
+# open.
 
 # %%
 picture = pasted_tasks(seed=0)["picture"]
+print(f"{pixels.LABELS} pictures, {pixels.EPOCHS} passes")
 plots.show(
     plots.images_grid(picture.train.inputs[:6], licence="cells: CC BY-NC-SA 4.0"),
     alt="Six solar cells, each with one handwritten digit pasted on it.",
