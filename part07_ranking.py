@@ -23,8 +23,8 @@ from tlcourse.experiments.ranking import CLASSIFIERS, CUTS, EPOCHS, LABELS, NO_B
 # {{ LABELS }} labels each.
 #
 # What comes of a candidate is asked on the test split: of a **probe** on the frozen features and, on digits, where it
-# is cheap enough, of a **fine-tune** of everything in a candidate, {{ EPOCHS }} passes with one rate for all (features are
-# standardised before the new head, for cuts put out numbers of very different size). The runs are kept
+# is cheap enough, of a **fine-tune** of everything in a candidate, {{ EPOCHS }} passes with one rate for all
+# (features are standardised before the new head, for cuts put out numbers of very different size). The runs are kept
 # (`make experiments NAME=ranking`).
 
 # %%

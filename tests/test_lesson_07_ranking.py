@@ -41,14 +41,19 @@ def few(monkeypatch):
     monkeypatch.setattr(ranking, "LABELS", 20)
     monkeypatch.setattr(ranking, "EPOCHS", 1)
     monkeypatch.setattr(ranking, "IMAGES_SEEN", 1)
-    for kept in (candidate, ranking._target, ranking._features_of_cuts):
-        kept.cache_clear()
+    candidate.cache_clear()
     yield
+    candidate.cache_clear()
+
+
+@pytest.fixture
+def nothing_kept():
+    """Tasks and features with 20 labels stay from test to test; the experiment's own have more."""
     for kept in (candidate, ranking._target, ranking._features_of_cuts):
         kept.cache_clear()
 
 
-@pytest.mark.parametrize(("place", "name"), enumerate(CUTS[:-1]))
+@pytest.mark.parametrize(("place", "name"), list(enumerate(CUTS[:-1])))
 def test_a_cut_puts_out_the_mean_over_space_of_its_stage(lite0, images, place, name):
     stage = list(lite0.stages)[place]
     expected = stage_features(lite0, images)[stage]
@@ -87,9 +92,9 @@ def test_sources_differ_in_their_classes(name, expected):
 
 
 def test_digits_of_fewer_classes_are_among_those_of_more():
-    few, more = (set(source_task(f"small, {count} digits", seed=1).class_names) for count in (3, 5))
+    few, more = (set(source_task(f"small, {count} digits", seed=1).class_names) for count in (2, 5))
     assert few < more
-    assert few != set(source_task("small, 3 digits", seed=2).class_names)
+    assert few != set(source_task("small, 2 digits", seed=2).class_names)
 
 
 def test_enlarged_digits_are_the_same_pictures():
@@ -130,27 +135,27 @@ def test_a_point_foretells_before_it_trains(few, one_thread, name):
 
 @pytest.mark.parametrize("name", ["Lite0 to stem", "small, 2 digits"])
 def test_a_fine_tune_leaves_the_candidate_as_it_was(few, one_thread, name):
-    network = candidate(name, seed=0)
+    network = candidate(name, seed=3)
     before = copy.deepcopy(network.state_dict())
-    ranking.run_candidate(name, "digits", tuned=True, seed=0)
-    assert candidate(name, seed=0) is network
+    ranking.run_candidate(name, "digits", tuned=True, seed=3)
+    assert candidate(name, seed=3) is network
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
 def test_everything_is_tuned_and_the_test_split_opened_once(few, one_thread, monkeypatch):
     tuned = []
     monkeypatch.setattr(ranking, "evaluate", lambda *found: tuned.append(found) or {"balanced_accuracy": 0.5})
-    assert ranking.run_candidate("Lite0 to block1", "digits", tuned=True, seed=0)["fine_tuned"] == 0.5
+    assert ranking.run_candidate("Lite0 to block1", "digits", tuned=True, seed=3)["fine_tuned"] == 0.5
     ((model, split),) = tuned
-    assert torch.equal(split.labels, load_task("digits", seed=0).test.labels)
+    assert torch.equal(split.labels, load_task("digits", seed=3).test.labels)
     assert not model.frozen_stages
-    start = candidate("Lite0 to block1", seed=0).state_dict()
+    start = candidate("Lite0 to block1", seed=3).state_dict()
     assert all(not torch.equal(value, start[key]) for key, value in model.backbone.named_parameters())
 
 
 def test_without_bound_is_kept_as_the_largest_number(few, one_thread, monkeypatch):
     monkeypatch.setattr(ranking, "logme", lambda features, labels: math.inf)
-    assert ranking.run_candidate("Lite0 to stem", "digits", tuned=False, seed=0)["logme"] == ranking.NO_BOUND
+    assert ranking.run_candidate("Lite0 to stem", "digits", tuned=False, seed=3)["logme"] == ranking.NO_BOUND
 
 
 def test_at_least_eight_candidates_and_eight_with_a_classifier():
@@ -167,7 +172,7 @@ def test_what_has_a_classifier_is_a_model(name):
 
 
 @pytest.mark.slow
-def test_a_point_that_is_run_again_falls_among_the_kept_ones(one_thread):
+def test_a_point_that_is_run_again_falls_among_the_kept_ones(nothing_kept, one_thread):
     """Not close to its own seed, as `Kept.rerun` asks: another processor moves single runs at the usual rate far."""
     kept = load_results(RANKING)
     setting, seed = kept.drawn()
