@@ -38,7 +38,7 @@ def tasks():
 @pytest.fixture
 def few(monkeypatch):
     monkeypatch.setattr(pixels, "SAMPLES", 200)
-    monkeypatch.setattr(pixels, "LABELS", 20)
+    monkeypatch.setattr(pixels, "LABELS", 60)
     monkeypatch.setattr(pixels, "EPOCHS", 1)
     pasted_tasks.cache_clear()
     yield
