@@ -6,7 +6,18 @@ import torch
 from tlcourse.backbones import attach_head
 from tlcourse.experiments import pixels
 from tlcourse.experiments.lesson07_ranking import PIXELS
-from tlcourse.experiments.pixels import CLASSES, HEAD_LR, LABELS, LR, OPENED, QUESTIONS, opening_plan, pasted_tasks
+from tlcourse.experiments.pixels import (
+    CLASSES,
+    HEAD_LR,
+    LABELS,
+    LR,
+    OPENED,
+    QUESTIONS,
+    SAMPLES,
+    opening_plan,
+    pasted_tasks,
+)
+from tlcourse.pasted import paste_digits
 from tlcourse.plans import apply_plan, parameter_groups
 from tlcourse.results import load_results
 from tlcourse.segmentation import attach_dense_head
@@ -14,7 +25,6 @@ from tlcourse.segmentation import attach_dense_head
 # opened -> the backbone's stages that move
 MOVING = {
     "frozen": [],
-    "last 2 blocks": ["block6", "block7"],
     "last 4 blocks": ["block4", "block5", "block6", "block7"],
     "everything": ["stem", *(f"block{number}" for number in range(1, 8))],
 }
@@ -28,18 +38,24 @@ def tasks():
 @pytest.fixture
 def few(monkeypatch):
     monkeypatch.setattr(pixels, "SAMPLES", 200)
-    monkeypatch.setattr(pixels, "LABELS", 20)
+    monkeypatch.setattr(pixels, "LABELS", 60)
     monkeypatch.setattr(pixels, "EPOCHS", 1)
+    pasted_tasks.cache_clear()
+    yield
+    pasted_tasks.cache_clear()
 
 
 def test_both_questions_are_about_the_same_pictures(tasks):
     for part in ("train", "val", "test"):
         picture, masks = (getattr(tasks[question], part) for question in QUESTIONS)
         assert torch.equal(picture.inputs, masks.inputs)
-        for label, mask in zip(picture.labels, masks.labels, strict=True):
+        pasted = getattr(paste_digits(samples=SAMPLES, classes=CLASSES, digits=(1, 1), labels=LABELS, seed=0), part)
+        assert torch.equal(pasted.labels > 0, masks.labels == 1)
+        for label, mask in zip(picture.labels, pasted.labels, strict=True):
             assert mask.unique().tolist() == [0, label + 1]
     assert len(tasks["picture"].train) == LABELS
-    assert tasks["picture"].class_names == tasks["pixels"].class_names[1:] == tuple("01234")[:CLASSES]
+    assert tasks["picture"].class_names == tuple("01234")[:CLASSES]
+    assert tasks["pixels"].class_names == ("background", "digit")
 
 
 @pytest.mark.parametrize("seed", PIXELS.seeds)
