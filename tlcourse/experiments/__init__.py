@@ -5,12 +5,8 @@ from tlcourse.experiments.lesson02 import GRAFTS
 from tlcourse.experiments.lesson04 import DEPTH, RECIPE, SHIFT
 from tlcourse.experiments.lesson05 import RECIPES
 from tlcourse.experiments.lesson06 import NEWS
-<<<<<<< HEAD
 from tlcourse.experiments.lesson07 import APART, DIGIT_STRATEGIES, SURFACE
-from tlcourse.experiments.lesson07_ranking import FORETOLD, PIXELS, TUNED_ON_CELLS, TUNED_ON_DIGITS
-=======
 from tlcourse.experiments.lesson07_ranking import PIXELS, RANKING
->>>>>>> rank
 from tlcourse.experiments.lesson08 import CELLS_IN_TURN, TEXTS_IN_TURN
 from tlcourse.experiments.lesson09 import REMEDIES_CHOSEN, REMEDIES_COMPARED
 from tlcourse.experiments.lesson10 import DECADES, HELD_TEXTS, THREE_SCENARIOS
@@ -27,16 +23,10 @@ EXPERIMENTS = (
     SHIFT,
     RECIPES,
     NEWS,
-<<<<<<< HEAD
     SURFACE,
     APART,
     DIGIT_STRATEGIES,
-    FORETOLD,
-    TUNED_ON_DIGITS,
-    TUNED_ON_CELLS,
-=======
     RANKING,
->>>>>>> rank
     PIXELS,
     TEXTS_IN_TURN,
     CELLS_IN_TURN,
