@@ -39,7 +39,7 @@ def tasks():
 def few(monkeypatch):
     monkeypatch.setattr(pixels, "SAMPLES", 200)
     monkeypatch.setattr(pixels, "LABELS", 60)
-    monkeypatch.setattr(pixels, "EPOCHS", 1)
+    monkeypatch.setattr(pixels, "EPOCHS", {"picture": 1, "pixels": 1})
     pasted_tasks.cache_clear()
     yield
     pasted_tasks.cache_clear()
