@@ -284,9 +284,9 @@ gain_prediction.reveal(some_gain.mean, some_gain.interval())
 
 # %% [markdown]
 # Half-way, with {{ LABELS[0] }} labels, the last two stages are {{ words(few_gain) }} ahead of the probe. "Few labels,
-# so freeze everything" does not hold in these worlds at any distance below 1: moving two stages of five was better, with
-# five labels a class. The reason is in lesson 02: the last stages are special to what the source asked. A probe must
-# take them as they are; two moving stages can be turned to the new question, and what lies below holds them in
+# so freeze everything" does not hold in these worlds at any distance below 1: moving two stages of five was better,
+# with five labels a class. The reason is in lesson 02: the last stages are special to what the source asked. A probe
+# must take them as they are; two moving stages can be turned to the new question, and what lies below holds them in
 # place. Moving *everything* with so few labels is the mistake that the rule is about: there full fine-tuning is
 # {{ words(at("full fine-tuning", 0.5, LABELS[0]) - at("probe", 0.5, LABELS[0])) }} against the probe.
 
@@ -312,8 +312,8 @@ claim("3,000 labels, distance 1: training from scratch beats the probe by over 0
 
 # %% [markdown]
 # Distance decides more than labels do. From distance 0 to `0.5` the probe's lack grows by {{ words(wider) }}. Beyond
-# that, two moving stages are not enough any more either: at distance `0.75`, with {{ LABELS[-1] }} labels, they stand at
-# {{ words(at("last 2 stages", 0.75, LABELS[-1]), "") }}, full fine-tuning at
+# that, two moving stages are not enough any more either: at distance `0.75`, with {{ LABELS[-1] }} labels, they stand
+# at {{ words(at("last 2 stages", 0.75, LABELS[-1]), "") }}, full fine-tuning at
 # {{ words(at("full fine-tuning", 0.75, LABELS[-1]), "") }}. The rule of distance holds here, and it is the one to trust
 # first.
 #
