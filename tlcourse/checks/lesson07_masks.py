@@ -169,8 +169,8 @@ FOREGROUND = Exercise(
         ),
         Misconception(
             "divided by the mask alone",
-            "You divided by the mask's own pixels. That is recall: a class that is predicted everywhere would get 1. The "
-            "union holds what was predicted in vain as well.",
+            "You divided by the mask's own pixels. That is recall: a class that is predicted everywhere would get 1. "
+            "The union holds what was predicted in vain as well.",
             wrong=_MASK_WAYS["recall"],
         ),
         Misconception(
