@@ -28,11 +28,11 @@ def _draw_leep(rng: np.random.Generator) -> Inputs:
 
 
 def _probe_leep(answer, inputs: Inputs) -> Outputs:
-    return {"leep": plain(answer(inputs["probabilities"], inputs["labels"]), what="what `leep` returned")}
+    return {"score": plain(answer(inputs["probabilities"], inputs["labels"]), what="what `leep` returned")}
 
 
 def _oracle_leep(inputs: Inputs) -> Outputs:
-    return {"leep": leep(torch.from_numpy(inputs["probabilities"]), torch.from_numpy(inputs["labels"]))}
+    return {"score": leep(torch.from_numpy(inputs["probabilities"]), torch.from_numpy(inputs["labels"]))}
 
 
 def _tables(inputs: Inputs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,7 +47,7 @@ def _tables(inputs: Inputs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _mean_log(inputs: Inputs, weights: np.ndarray) -> Outputs:
     """With other weights (y, z) in the place of p(y | z)."""
     p, number, _ = _tables(inputs)
-    return {"leep": float(np.log((p * weights[number]).sum(axis=1)).mean())}
+    return {"score": float(np.log((p * weights[number]).sum(axis=1)).mean())}
 
 
 def _given_y(inputs: Inputs) -> Outputs:
@@ -65,21 +65,21 @@ def _hard(inputs: Inputs) -> Outputs:
     p, number, _ = _tables(inputs)
     best = p.argmax(axis=1)
     shares = [(number[best == best[i]] == number[i]).mean() for i in range(len(p))]
-    return {"leep": float(np.log(shares).mean())}
+    return {"score": float(np.log(shares).mean())}
 
 
 def _log_inside(inputs: Inputs) -> Outputs:
     p, number, _ = _tables(inputs)
-    return {"leep": float((p * np.log(_given_z(inputs)[number])).sum(axis=1).mean())}
+    return {"score": float((p * np.log(_given_z(inputs)[number])).sum(axis=1).mean())}
 
 
 def _log_outside(inputs: Inputs) -> Outputs:
     p, number, _ = _tables(inputs)
-    return {"leep": float(np.log((p * _given_z(inputs)[number]).sum(axis=1).mean()))}
+    return {"score": float(np.log((p * _given_z(inputs)[number]).sum(axis=1).mean()))}
 
 
 def _scaled(inputs: Inputs, factor: float) -> Outputs:
-    return {"leep": factor * _mean_log(inputs, _given_z(inputs))["leep"]}
+    return {"score": factor * _mean_log(inputs, _given_z(inputs))["score"]}
 
 
 _LEEP_WAYS = {
@@ -103,14 +103,14 @@ LEEP = Exercise(
     draw=_draw_leep,
     probe=_probe_leep,
     oracle=_oracle_leep,
-    aspects=(Aspect("leep", "the score", 1.0, 1e-6),),
+    aspects=(Aspect("score", "the score", 1.0, 1e-6),),
     misconceptions=(
         Misconception(
             "divided by a class that never occurs",
             "You have NaN. One class of the source has probability zero for every sample: p(y | z) is 0 / 0 there. Of "
             "a thousand classes of ImageNet many are like that on your pictures. Nothing is ever weighed by it, so "
             "leave it out.",
-            shows=lambda i, o, e: bool(np.isnan(o["leep"])),
+            shows=lambda i, o, e: bool(np.isnan(o["score"])),
         ),
         Misconception(
             "given the target's class",
@@ -127,7 +127,7 @@ LEEP = Exercise(
         Misconception(
             "only the most probable class",
             "You took the most probable class of the source, and dropped the other probabilities. That is NCE, which "
-            "treats 0.51 like 0.99: yours is {outputs[leep]:.3f}, LEEP is {expected[leep]:.3f}.",
+            "treats 0.51 like 0.99: yours is {outputs[score]:.3f}, LEEP is {expected[score]:.3f}.",
             wrong=_LEEP_WAYS["hard"],
         ),
         Misconception(
@@ -144,18 +144,18 @@ LEEP = Exercise(
         ),
         Misconception(
             "the sum over the samples",
-            "{outputs[leep]:.3f} is the sum; with more labels every network would look worse. Take the mean.",
+            "{outputs[score]:.3f} is the sum; with more labels every network would look worse. Take the mean.",
             wrong=_LEEP_WAYS["sum"],
         ),
         Misconception(
             "the sign turned round",
-            "{outputs[leep]:.3f} is a loss, lower for a better network. LEEP is the mean log-likelihood itself, never "
+            "{outputs[score]:.3f} is a loss, lower for a better network. LEEP is the mean log-likelihood itself, never "
             "above 0, and higher is better.",
             wrong=_LEEP_WAYS["sign"],
         ),
         Misconception(
             "in bits",
-            "Yours is in bits: {outputs[leep]:.3f}, times log 2, is right. Asked for is the natural logarithm.",
+            "Yours is in bits: {outputs[score]:.3f}, times log 2, is right. Asked for is the natural logarithm.",
             wrong=_LEEP_WAYS["base 2"],
         ),
     ),
