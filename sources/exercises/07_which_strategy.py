@@ -45,7 +45,8 @@ from tlcourse.checks import check, hint, progress
 # votes first; of those with as many votes, the cheapest comes first. `labels` is a whole number, at least 1; the other
 # two are as above.
 #
-# When it works: for how many of the three bands of labels does a near domain with two classes change the first place?
+# When it works: in how many of the three bands do a near domain and two classes put another strategy first than the
+# labels alone would?
 
 
 # %% tags=["answer"] task="07.1"
