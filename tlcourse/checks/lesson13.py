@@ -6,7 +6,8 @@ import numpy as np
 from scipy import stats
 
 from tlcourse.checks.drawing import draw_apart
-from tlcourse.checks.lesson13_audit import CLEAN, GROUPS, HOLD_OUT
+from tlcourse.checks.lesson13_groups import GROUPS, HOLD_OUT
+from tlcourse.checks.lesson13_labels import CLEAN
 from tlcourse.checks.spec import AnswerError, Aspect, Exercise, Inputs, Misconception, Outputs, plain
 from tlcourse.resplits import over_splits
 
