@@ -589,6 +589,16 @@ def perplexity(batches):
     return math.exp(total / count)
 
 
+# %% tags=["wrong"] task="12.4" misconception="the mask was not shifted"
+def perplexity(batches):
+    total = count = 0
+    for logits, tokens, mask in batches:
+        real = mask[:, :-1]
+        total += F.cross_entropy(logits[:, :-1][real], tokens[:, 1:][real], reduction="sum").item()
+        count += real.sum().item()
+    return math.exp(total / count)
+
+
 # %% tags=["wrong"] task="12.4" misconception="the mean of the batches' losses"
 def perplexity(batches):
     losses = [F.cross_entropy(x[:, :-1][mask[:, 1:]], y[:, 1:][mask[:, 1:]]).item() for x, y, mask in batches]

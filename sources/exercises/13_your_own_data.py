@@ -583,6 +583,14 @@ def report_line(splits, classes, share):
     return mean, mean - half, mean + half
 
 
+# %% tags=["wrong"] task="13.4" misconception="five per cent at each end"
+def report_line(splits, classes, share):
+    scores = [np.mean([(p[y == c] == c).mean() for c in range(classes) if (y == c).any()]) for y, p in splits]
+    mean, n = np.mean(scores), len(scores)
+    half = stats.t.ppf(0.95, n - 1) * np.std(scores, ddof=1) * math.sqrt(1 / n + share / (1 - share))
+    return mean, mean - half, mean + half
+
+
 # %% tags=["wrong"] task="13.4" misconception="the spread divided by n"
 def report_line(splits, classes, share):
     scores = [np.mean([(p[y == c] == c).mean() for c in range(classes) if (y == c).any()]) for y, p in splits]

@@ -43,7 +43,9 @@ def _probe_perplexity(answer, inputs: Inputs) -> Outputs:
 _PARTS = ("logits", "tokens", "mask")
 
 
-def _surprises(batch: dict[str, np.ndarray], *, shift: int = 1, padding: bool = False) -> list[list[float]]:
+def _surprises(
+    batch: dict[str, np.ndarray], *, shift: int = 1, padding: bool = False, first_padding: bool = False
+) -> list[list[float]]:
     """Of each text the negative log-likelihoods, in nats, of its tokens, read `shift` places before."""
     logits = batch["logits"].astype(float)
     log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
@@ -51,7 +53,7 @@ def _surprises(batch: dict[str, np.ndarray], *, shift: int = 1, padding: bool = 
     for row, tokens in enumerate(batch["tokens"]):
         real = batch["mask"][row]
         places = range(max(0, shift), len(tokens) + min(0, shift))
-        kept = [t for t in places if padding or (real[t] and real[t - shift])]
+        kept = [t for t in places if padding or (real[t - shift] and (first_padding or real[t]))]
         texts.append([-float(log_p[row, t - shift, tokens[t]]) for t in kept])
     return texts
 
@@ -79,6 +81,7 @@ def _by_text(inputs: Inputs) -> Outputs:
 
 _PERPLEXITY_WAYS = {
     "padding": lambda i: _exp_mean(sum(_per_batch(i, padding=True), [])),
+    "first padding": lambda i: _exp_mean(sum(_per_batch(i, first_padding=True), [])),
     "not shifted": lambda i: _exp_mean(sum(_per_batch(i, shift=0), [])),
     "backwards": lambda i: _exp_mean(sum(_per_batch(i, shift=-1), [])),
     "batch losses": lambda i: _exp_mean([float(np.mean(batch)) for batch in _per_batch(i)]),
@@ -119,6 +122,13 @@ PERPLEXITY = Exercise(
             "Padding is in your mean. How well a model foretells padding depends on how much of it there is, and says "
             "nothing about language. Only tokens where the mask is True count.",
             wrong=_PERPLEXITY_WAYS["padding"],
+        ),
+        Misconception(
+            "the mask was not shifted",
+            "You took the mask at the positions from which is predicted, mask[:, :-1]. So the last real token of each "
+            "text is asked for what comes after it, and that is padding. The mask goes with what is predicted: mask[:, "
+            "1:].",
+            wrong=_PERPLEXITY_WAYS["first padding"],
         ),
         Misconception(
             "the mean of the batches' losses",

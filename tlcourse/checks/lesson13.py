@@ -56,7 +56,9 @@ def _oracle_line(inputs: Inputs) -> Outputs:
     return {"mean": found.value, "low": found.low, "high": found.high}
 
 
-def _line(inputs: Inputs, *, kind: str = "recall", factor: str = "corrected", t: bool = True, ddof: int = 1) -> Outputs:
+def _line(
+    inputs: Inputs, *, kind: str = "recall", factor: str = "corrected", level: float | None = 0.975, ddof: int = 1
+) -> Outputs:
     values, share = np.array(_scores(inputs, kind=kind)), inputs["share"]
     n = len(values)
     widen = {
@@ -67,7 +69,7 @@ def _line(inputs: Inputs, *, kind: str = "recall", factor: str = "corrected", t:
         "turned": math.sqrt(1 / n + (1 - share) / share),
         "no root": 1 / n + share / (1 - share),
     }[factor]
-    quantile = stats.t.ppf(0.975, n - 1) if t else 1.96
+    quantile = 1.96 if level is None else stats.t.ppf(level, n - 1)
     half = float(quantile * values.std(ddof=ddof) * widen)
     return {"mean": float(values.mean()), "low": float(values.mean()) - half, "high": float(values.mean()) + half}
 
@@ -81,7 +83,8 @@ _LINE_WAYS = {
     "share": lambda i: _line(i, factor="share"),
     "turned": lambda i: _line(i, factor="turned"),
     "no root": lambda i: _line(i, factor="no root"),
-    "normal": lambda i: _line(i, t=False),
+    "normal": lambda i: _line(i, level=None),
+    "one side": lambda i: _line(i, level=0.95),
     "ddof": lambda i: _line(i, ddof=0),
 }
 
@@ -155,6 +158,12 @@ REPORT_LINE = Exercise(
             shows=lambda i, o, e: all(
                 np.isclose(o[key], value, rtol=0.01) for key, value in _LINE_WAYS["normal"](i).items()
             ),
+        ),
+        Misconception(
+            "five per cent at each end",
+            "You used the 95 % quantile. It leaves 5 % beyond each end, so that yours is an interval of 90 %. For 95 % "
+            "between two ends it takes the 97.5 % quantile.",
+            wrong=_LINE_WAYS["one side"],
         ),
         Misconception(
             "the spread divided by n",
