@@ -169,7 +169,7 @@ def with_peft(rank, alpha):
 
 def largest_difference(seed):
     """Between ours and peft's, over logits and the gradients of every A and B, relative to the largest value."""
-    (ours, mine), (theirs, layers) = by_hand(plain, 4, 8), with_peft(4, 8)
+    (ours, mine), (theirs, layers) = by_hand(plain, 4, 6), with_peft(4, 6)
     generator = torch.Generator().manual_seed(seed)
     batch, labels = news.test.inputs[seed * 8 : seed * 8 + 8], news.test.labels[seed * 8 : seed * 8 + 8]
     pairs = []
@@ -288,7 +288,7 @@ for name, make in PLANS.items():
         times.append(time.perf_counter() - began)
     seconds[name] = min(times)
 assert memory["LoRA, rank 8"].optimiser < 0.02 * memory["full"].optimiser
-assert memory["LoRA, rank 8"].activations > 0.8 * memory["full"].activations
+assert memory["LoRA, rank 8"].activations > 0.4 * memory["full"].activations
 
 
 def memory_table():
@@ -303,10 +303,12 @@ def memory_table():
 # %% [markdown]
 # {{ memory_table() }}
 #
-# LoRA does away with the optimiser's memory, and with next to nothing of the activations. The time is of one forward
-# and backward pass on this machine, without the optimiser's step, and it is no claim: only the products for the frozen
-# weights' gradients fall away. **Of a large model weights and their moments are most of the memory, so LoRA saves most
-# of it; of long texts in large batches the activations are, and it saves little.**
+# LoRA does away with the optimiser's memory. Of the activations it keeps
+# {{ f"{100 * memory['LoRA, rank 8'].activations / memory['full'].activations:.0f} %" }}: a frozen layer need not
+# remember its input for a gradient of its own, but whatever is not linear remembers what it needs to pass a gradient
+# on. The time is of one forward and backward pass on this machine, without the optimiser's step, and it is no claim.
+# **Of a large model the weights and their moments are most of the memory, so LoRA saves most of it; of long texts in
+# large batches the activations are, and it saves little.**
 #
 # ## A small language model
 #
@@ -387,11 +389,11 @@ beats = claim(
 # than rank 4, by over `0.03`, and loses not more than `0.06` beyond what rank 4 loses.**
 
 # %%
-print(f"replay: {REPLAYED} old rows to a batch")
 METHODS = {"full": ("full", None), "small rate": ("small rate", None), "replay": ("replay", None)}
 METHODS |= {"head alone": ("head", None)} | {f"LoRA {rank}": ("LoRA", rank) for rank in RANKS}
 gained = {name: read("new_before", *which) - read("new", *which) for name, which in METHODS.items()}
 lost = {name: read("old", *which) - read("old_before", *which) for name, which in METHODS.items()}
+print(f"{len(METHODS)} ways to read sport; replay adds {REPLAYED} old rows to a batch")
 
 # %%
 learns = claim("Full fine-tuning gains over 0.05 more than rank 4", gained["full"] - gained["LoRA 4"], above=0.05)
@@ -533,23 +535,28 @@ spelled = over_seeds(by_character, SEEDS)
 # %%
 claim("With 2,048 tokens, a trigram model has over 5 times the perplexity", spelled["ratio"], above=5.0)
 claim(
-    "and needs fewer bits by character, by over 0.02",
+    "With 2,048 tokens, a trigram model needs fewer bits by character, by over 0.02",
     spelled["trigram, 300 tokens"] - spelled["trigram, 2,048 tokens"],
     above=0.02,
 )
-claim(
+ahead = claim(
     "Our network needs fewer bits by character than the trigram model with 2,048 tokens",
     spelled["trigram, 2,048 tokens"] - spelled["GPT-2, 300 tokens"],
     above=0.0,
 )
 
 # %% [markdown]
-# The perplexity is {{ f"{spelled['ratio'].mean:.0f}" }} times as high, the bits by character
-# {{ f"{spelled['trigram, 2,048 tokens'].mean:.2f}" }} against
-# {{ f"{spelled['trigram, 300 tokens'].mean:.2f}" }}; our network needs
-# {{ f"{spelled['GPT-2, 300 tokens'].mean:.2f}" }}. **Compare perplexities only where texts are split into the same
-# tokens.** That holds for two published language models as well. And mind what our claim was worth: trigrams of tokens
-# that are hardly more than letters see little of a word, so they are an easy opponent.
+# The perplexity is {{ f"{spelled['ratio'].mean:.0f}" }} times as high, the bits by character are
+# {{ f"{spelled['trigram, 2,048 tokens'].mean:.2f}" }} against {{ f"{spelled['trigram, 300 tokens'].mean:.2f}" }}.
+# **Compare perplexities only where texts are split into the same tokens.** That holds for two published language models
+# as well.
+#
+# And our network? It needs {{ f"{spelled['GPT-2, 300 tokens'].mean:.2f}" }}. {{ "So it is ahead of that one too." if
+# ahead.found == "supported" else "We had expected it ahead of both, and were wrong: it beats the trigrams of its own "
+# "tokens, and a table over longer tokens beats it. Trigrams of tokens that are hardly more than letters see less than "
+# "a word, so they were an easy opponent. We leave the expectation as it was written: our claim above is as true as it "
+# "was, and worth less than it sounded." }} A comparison is worth what the opponent is worth. A larger network, more
+# text and more than a minute would turn it; that is what large models are made of, and we have not measured it.
 #
 # ## Bridges
 #
@@ -560,7 +567,7 @@ claim(
 
 # %%
 bert = copy.deepcopy(plain)
-train(bert, news, lora(bert, rank=8, targets=TARGETS), epochs=8, batch_size=16, progress=False)
+train(bert, news, lora(bert, rank=8, targets=TARGETS, lr=3e-3), epochs=5, batch_size=16, progress=False)
 bert_accuracy = evaluate(bert, news.test)["accuracy"]
 assert bert_accuracy > 0.5
 
@@ -661,8 +668,8 @@ topics = [perplexity(model, reading.old_test, batch_size=64) for model in (live,
 
 # %% [markdown]
 # As it stands, sport went from {{ f"{sport[0]:.1f}" }} to {{ f"{sport[1]:.1f}" }}, the old topics from
-# {{ f"{topics[0]:.1f}" }} to {{ f"{topics[1]:.1f}" }}. A model that has hardly learnt has hardly anything to forget:
-# reading more of anything helps it. One seed decides nothing (lesson 00).
+# {{ f"{topics[0]:.1f}" }} to {{ f"{topics[1]:.1f}" }}. This is the short live model: it has hardly learnt, and so has
+# less to forget than those of the table. One seed decides nothing (lesson 00).
 #
 # ## What to take away
 #
