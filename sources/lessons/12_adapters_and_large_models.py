@@ -358,6 +358,12 @@ def read(metric, method="full", rank=None):
     return kept.scores(metric, method=method, rank=rank)
 
 
+def words(scores, sign="+"):
+    low, high = scores.interval()
+    return f"{scores.mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+# %%
 beats = claim(
     "On held-out old text, GPT-2 beats a trigram model of the same text and tokens by over 0.05 nats",
     read("trigram") - read("old_before"),
@@ -366,15 +372,20 @@ beats = claim(
 
 
 # %% [markdown]
-# Perplexity {{ f"{math.exp(read('old_before').mean):.1f}" }} against {{ f"{math.exp(read('trigram').mean):.1f}" }}.
-# {{ "Now we may go on." if beats.found == "supported" else "That is not what we had asked for; read on with care." }}
+# Perplexity {{ f"{math.exp(read('old_before').mean):.1f}" }} against {{ f"{math.exp(read('trigram').mean):.1f}" }}:
+# the network is ahead by {{ words(read("trigram") - read("old_before")) }} nats, and ahead on
+# {{ sum(value > 0 for value in (read("trigram") - read("old_before")).values) }} of {{ read("trigram").n }} seeds.
+# {{ "Now we may go on." if beats.found == "supported" else "That it beats the table is plain; whether by `0.05`, as we "
+# "had asked, these seeds leave open. We go on, and say so. What the table is worth as an opponent, you will see in the "
+# "trap." }}
 #
 # ## New text: what rank learns, what rank forgets
 #
 # Each of the {{ len(LANGUAGE_RANKS.seeds) }} models then reads {{ NEW_ARTICLES }} articles about sport, twice: in full;
 # in full at a third of the rate; in full with {{ REPLAYED }} old rows to eight new ones (*replay*, lesson 09); with its
 # head alone; and with LoRA at every linear layer, head frozen. The rates come from a pilot: of two for full fine-tuning
-# we took the one that is better *on sport*, the other is the small rate; LoRA has one for all ranks.
+# we took the one that is better *on sport*, the other is the small rate. LoRA has one for all ranks, which is not the
+# best for each: at rank 4 three times as much gained a little more, and lost a little more.
 #
 # We measure in nats by token, on held-out articles, what sport gains and what the old topics lose. Biderman and others
 # (2024) found of far larger models that *LoRA learns less and forgets less*; we compare the direction only. Written
@@ -433,11 +444,6 @@ plots.show(
 
 
 # %%
-def words(scores, sign="+"):
-    low, high = scores.interval()
-    return f"{scores.mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
-
-
 def language_table():
     lines = ["| method | numbers that move | perplexity on sport | on old topics | sport gains | old topics lose |"]
     lines.append("|" + "---|" * 6)
@@ -458,6 +464,9 @@ def language_table():
 # {{ "It learns less, and forgets less: the direction that Biderman and others found." if learns.found ==
 # forgets.found == "supported" else "The direction that Biderman and others found, that it learns less *and* forgets "
 # "less, these seeds do not show as we had asked." }} The rank is a dial between the two.
+# At rank 64 the products are thin no more, {{ f"{100 * read('moving', 'LoRA', 64).mean / read('moving').mean:.0f} %" }}
+# of the numbers move, and the difference to full fine-tuning is down to {{ words(gained["full"] - gained["LoRA 64"]) }}
+# in what is learnt and {{ words(lost["full"] - lost["LoRA 64"]) }} in what is lost.
 #
 # But look where the small rate lies. {{ "It gains more than rank 4 does, and pays about as much of the old." if
 # small_gains.found == small_loses.found == "supported" else "Against rank 4 it gains " + words(gained["small rate"] -
