@@ -375,9 +375,9 @@ beats = claim(
 # Perplexity {{ f"{math.exp(read('old_before').mean):.1f}" }} against {{ f"{math.exp(read('trigram').mean):.1f}" }}:
 # the network is ahead by {{ words(read("trigram") - read("old_before")) }} nats, and ahead on
 # {{ sum(value > 0 for value in (read("trigram") - read("old_before")).values) }} of {{ read("trigram").n }} seeds.
-# {{ "Now we may go on." if beats.found == "supported" else "That it beats the table is plain; whether by `0.05`, as we "
-# "had asked, these seeds leave open. We go on, and say so. What the table is worth as an opponent, you will see in the "
-# "trap." }}
+# {{ "Now we may go on." if beats.found == "supported" else "That it beats the table is plain; whether by `0.05`, as "
+# "we had asked, these seeds leave open. We go on, and say so. What the table is worth as an opponent, you will see in "
+# "the trap." }}
 #
 # ## New text: what rank learns, what rank forgets
 #
