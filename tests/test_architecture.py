@@ -28,7 +28,7 @@ ORDER = [
     *("penalties", "conventions", "distillation", "replay", "forgetting"),
     *("checkpoints", "run", "rates", "training", "language_training"),
     *("grafts", "dense", "worlds", "distance_worlds", "pasted", "segmentation", "remedies", "sequences"),
-    *("claims", "provenance", "results", "html_pages"),
+    *("claims", "provenance", "results", "regrets", "html_pages"),
     *("audit", "own_data", "resplits", "advice", "saved_models", "transfer"),
     *("figures", "task_plots", "plots", "pictures", "diagrams", "panels"),
     *("views", "widgets", "explorers", "feature_browser", "cockpit"),
