@@ -1,5 +1,6 @@
 """Lesson 12: what its experiment runs, what was declared, and the lesson's own functions."""
 
+import copy
 import math
 import re
 
@@ -84,6 +85,7 @@ def test_old_and_new_share_no_text_and_the_tokenizer_has_read_the_old(few):
         assert not any(one & other for other in texts[:number])
 
 
+@pytest.mark.slow
 def test_every_setting_runs_from_the_same_start_and_the_seed_decides_it(few):
     found = {method: run_language(method, 2 if method == "LoRA" else None, seed=3) for method in languages.METHODS}
     for scores in found.values():
@@ -130,8 +132,6 @@ def test_by_hand_replaces_the_targets_alone():
     model = nn.ModuleDict({"query": nn.Linear(4, 4), "key": nn.Linear(4, 4)})
     wrapped = nn.Module()
     wrapped.backbone = nn.ModuleDict({"layer": model})
-    import copy
-
     by_hand = cut_out("12", "by_hand", copy=copy, TARGETS=("query", "value"), LowRank=low_rank())
     changed, made = by_hand(wrapped, 1, 2)
     assert len(made) == 1 and made[0] is changed.backbone["layer"]["query"]
