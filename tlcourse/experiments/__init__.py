@@ -10,6 +10,7 @@ from tlcourse.experiments.lesson07_ranking import PIXELS, RANKING
 from tlcourse.experiments.lesson08 import CELLS_IN_TURN, TEXTS_IN_TURN
 from tlcourse.experiments.lesson09 import REMEDIES_CHOSEN, REMEDIES_COMPARED
 from tlcourse.experiments.lesson10 import DECADES, HELD_TEXTS, THREE_SCENARIOS
+from tlcourse.experiments.lesson12 import LANGUAGE_RANKS
 
 __all__ = ["EXPERIMENTS"]
 
@@ -35,4 +36,5 @@ EXPERIMENTS = (
     THREE_SCENARIOS,
     DECADES,
     HELD_TEXTS,
+    LANGUAGE_RANKS,
 )
