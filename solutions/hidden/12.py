@@ -1,4 +1,4 @@
-"""Hidden draws of 12_adapters, made by `make build`: more inputs, which only a grader tries."""
+"""Hidden draws of 12_adapters_and_large_models, made by `make build`: more inputs, which only a grader tries."""
 
 import numpy as np
 
