@@ -55,7 +55,7 @@ def regret(grid: Grid, advice: Mapping[Hashable, str] | Callable[[Hashable], str
     total = lost[0]
     for each in lost[1:]:
         total = total + each
-    return total * (1 / len(lost))
+    return Scores(tuple(value / len(lost) for value in total.values), total.seeds, paired=True)
 
 
 def nearest_advice(
