@@ -153,6 +153,14 @@ def test_replay_is_drawn_from_the_old_rows_and_keeps_them():
     assert scores["all"] < scores["some"] < scores["none"]
 
 
+def test_what_moves_trains_with_dropout():
+    losses = []
+    for dropout in (0.0, 0.5):
+        model = tiny(dropout=dropout)  # the same weights
+        losses += train_language(model, chain(20, seed=0, shift=1), full_fine_tune(model), device="cpu").train_loss
+    assert losses[0] != losses[1]
+
+
 def test_training_repeats_from_its_seed():
     def losses(seed):
         model = tiny(dropout=0.2)
