@@ -30,7 +30,7 @@ ORDER = [
     *("grafts", "dense", "worlds", "distance_worlds", "pasted", "segmentation", "remedies", "sequences"),
     *("claims", "provenance", "results", "regrets", "html_pages"),
     *("audit", "own_data", "resplits", "advice", "saved_models", "transfer"),
-    *("figures", "task_plots", "plots", "pictures", "diagrams", "panels"),
+    *("figures", "task_plots", "plots", "strategy_maps", "pictures", "diagrams", "panels"),
     *("views", "widgets", "explorers", "feature_browser", "cockpit"),
     *("transfer_report", "transfer_command", "checks", "grading", "doctor", "experiments", "__main__"),
 ]

@@ -73,6 +73,7 @@ from tlcourse.experiments.pixels import OPENED, QUESTIONS, pasted_tasks
 from tlcourse.experiments.ranking import CLASSIFIERS, CUTS, NO_BOUND, SOURCES, TRUTH, UNTRAINED, WHOLE
 from tlcourse.experiments.surface import IMAGES_SEEN, STRATEGIES, learn_source, source_world, target_world
 from tlcourse.pictures import picture_table
+from tlcourse.strategy_maps import strategy_map
 
 # %% [markdown]
 # ## Four questions, and the rules that answer them
@@ -221,7 +222,7 @@ grid = {
     for labels in LABELS
 }
 plots.show(
-    plots.strategy_map(grid, across="labels", up="distance"),
+    strategy_map(grid, across="labels", up="distance"),
     alt="A map: labels across, distance up. Each cell names the strategy with the highest accuracy, its mean and its "
     "lead over the second; pale where the lead may be none.",
     colours=128,
