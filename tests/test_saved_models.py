@@ -13,10 +13,10 @@ from tlcourse.saved_models import (
     load_trained,
     predict_files,
     save_trained,
-    set_head,
     write_predictions,
     write_whole,
 )
+from tlcourse.trials import set_head
 
 
 def bright(seed, label):

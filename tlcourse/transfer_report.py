@@ -16,7 +16,8 @@ from tlcourse.figures import FAINT, INK, looks, new_axes, png
 from tlcourse.html_pages import html_page, html_text
 from tlcourse.plots import reliability
 from tlcourse.resplits import over_splits
-from tlcourse.transfer import Outcome, balanced_interval, compared
+from tlcourse.transfer import Outcome, balanced_interval
+from tlcourse.trials import compared
 
 __all__ = ["confusion", "report", "strategies_figure"]
 
