@@ -24,16 +24,17 @@ __all__ = ["HELD_OUT", "SAMPLES", "SPLITS", "chosen_by_validation", "run_choice"
 SAMPLES = 500
 SPLITS = (0, 1, 2)
 HELD_OUT = {"solar": 2000, "news": 1000}  # at most
+SIZE, MAX_LENGTH = 64, 32
 BACKBONES = {"solar": "efficientnet_lite0", "news": "minilm"}
 
 
 @cache
 def _whole(name: str) -> tuple[Tensor | Masked, Tensor, Tensor]:
-    """Inputs, labels and groups as the command reads them: cells at 64 px, texts cut to 64 tokens."""
+    """Inputs, labels and groups: cells at 64 px, articles cut to 32 tokens, as ``--max-length 32`` does."""
     read, _, _ = READERS[name]
     if name == "solar":
-        return read(size=64, cells="all")
-    return read(tokenizer=load_text_preprocessing("minilm"), max_length=64)
+        return read(size=SIZE, cells="all")
+    return read(tokenizer=load_text_preprocessing(BACKBONES[name]), max_length=MAX_LENGTH)
 
 
 def sampled_set(name: str, *, seed: int) -> tuple[Task, Tensor, Split]:
@@ -68,7 +69,7 @@ def sampled_set(name: str, *, seed: int) -> tuple[Task, Tensor, Split]:
         groups=groups[inside],
         seed=seed,
         provenance=provenance,
-        preprocessing_name="minilm" if name == "news" else None,
+        preprocessing_name=BACKBONES[name] if name == "news" else None,
     )
     return task, groups[inside], Split(inputs[outside], labels[outside], outside)
 
