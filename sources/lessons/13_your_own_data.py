@@ -228,7 +228,7 @@ STATED = {
 }
 for what, said in STATED.items():
     assert said in text, what
-print("sections:", ", ".join(re.findall("<h2>(.*?)</h2>", html)))
+print("sections:", ", ".join(re.findall("<h2><bdi>(.*?)</bdi></h2>", html)))
 
 # %% [markdown]
 # It is one file without scripts: mail it. To look at this one, run `webbrowser.open(page.as_uri())` in a cell of your
@@ -498,17 +498,17 @@ leak_prediction.reveal(leaking.mean, leaking.interval())
 #
 # ## The second trap: to choose on the test
 #
-# "We tried fifty versions and report the best." Best by what? Here are fifty versions that nobody could tell apart
-# with a good reason: probes, each on another random 64 of the features. A set of 400 cells has a test of its own; the
-# version that is best there is reported. Written down before: the report says **more than `0.02`** more than that
-# version scores on new cells.
+# "We tried fifty versions and report the best." Best by what? Here are fifty versions of which there is no
+# reason to prefer one: probes, each on another random 64 of the features. A set of 400 cells has a test of its own; the
+# version that is best there is reported, and its lead over the average version with it. Written down before: on new
+# cells **more than `0.02`** of that lead is gone.
 
 # %%
 VERSIONS, WIDTH = 50, 64
 
 
-def optimism(seed):
-    """What the best of the versions scores on the test that chose it, minus what it scores on new cells."""
+def lead_lost(seed):
+    """The lead of the best version over the average one, on the test that chose it, minus its lead on new cells."""
     given = load_task("solar", labels=400, seed=seed, size=64)
     own = make_task("own", given.train.inputs, given.train.labels, class_names=given.class_names, seed=seed)
     rows, generator = given.train.index, torch.Generator().manual_seed(seed)
@@ -519,16 +519,16 @@ def optimism(seed):
         chosen_by = metrics(own.test.labels, probe.probabilities(x[rows[own.test.index]]))
         new_cells = metrics(given.test.labels, probe.probabilities(x[given.test.index]))
         scores.append((chosen_by["balanced_accuracy"], new_cells["balanced_accuracy"]))
-    reported, truth = max(scores)
-    return reported - truth
+    (reported, truth), (test_mean, new_mean) = max(scores), torch.tensor(scores).mean(dim=0).tolist()
+    return (reported - test_mean) - (truth - new_mean)
 
 
-flattered = over_seeds(optimism, SEEDS[:20])
-claim("The best of fifty by their score on the test is reported over 0.02 too good", flattered, above=0.02)
+flattered = over_seeds(lead_lost, SEEDS[:10])
+claim("The best of fifty by their score on the test: over 0.02 of its lead is luck", flattered, above=0.02)
 
 # %% [markdown]
 # {{ measured(flattered) }}: that much of the reported score is luck, and it was bought by looking fifty times. The
-# chosen version is not *worse* for it; it is no better than the others, and its number is not its own. So here
+# chosen version is not *worse* for it, but it is hardly better than the others, and its number is not its own. So here
 # validation chooses, on splits that are drawn anew, and the test is read once. `transfer` refuses nothing: delete its
 # folder and run it again until the number pleases you, and you have chosen on the test by hand.
 #
