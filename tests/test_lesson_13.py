@@ -55,6 +55,14 @@ def small(monkeypatch, tiny_task, tiny_backbone):
     return tiny_backbone
 
 
+def test_a_group_that_does_not_fit_stands_beside_the_set(small, monkeypatch):
+    monkeypatch.setattr(choosing, "SAMPLES", 21)
+    for seed in range(3):
+        given, own_groups, beside = sampled_set("solar", seed=seed)
+        assert len(rows_of(given)) == 20  # pairs
+        assert not set(own_groups.tolist()) & set((beside.index // 2).tolist())
+
+
 def test_the_experiment_chooses_as_the_command_does(small, tmp_path):
     """The same scores on validation, the same choice, the same model: only the clock is missing."""
     found = {strategy: run_choice("solar", strategy, seed=1) for strategy in STRATEGIES}
