@@ -8,7 +8,7 @@ from tlcourse.experiments.lesson06 import NEWS
 from tlcourse.experiments.lesson08 import CELLS_IN_TURN, TEXTS_IN_TURN
 from tlcourse.experiments.lesson09 import REMEDIES_CHOSEN, REMEDIES_COMPARED
 from tlcourse.experiments.lesson10 import DECADES, HELD_TEXTS, THREE_SCENARIOS
-from tlcourse.experiments.lesson13 import CHOICES_CELLS, CHOICES_TEXTS
+from tlcourse.experiments.lesson13 import CHOICES_CELLS
 
 __all__ = ["EXPERIMENTS"]
 
@@ -30,5 +30,4 @@ EXPERIMENTS = (
     DECADES,
     HELD_TEXTS,
     CHOICES_CELLS,
-    CHOICES_TEXTS,
 )
