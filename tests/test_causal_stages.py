@@ -2,8 +2,10 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
-from tlcourse.backbones import Backbone
+from tlcourse.adapters import inject_lora, lora_layers
+from tlcourse.backbones import Backbone, Model
 from tlcourse.causal_stages import LastToken, RightPadded, causal_mask, causal_stages
 from tlcourse.masked import Masked
 
@@ -62,10 +64,50 @@ def test_states_and_gradients_are_those_of_the_original(family, rope):
     target = torch.randn(found.shape, generator=torch.Generator().manual_seed(1)) * tokens.mask.unsqueeze(-1)
     for states in (found, theirs):
         (states * target).sum().backward()
-    gradients = sorted(value.grad.flatten().tolist() for value in network.parameters())
+    wanted = {name: gradient_of(part, value) for name, part, value in tensors(network)}
+    gradients = sorted(wanted.values())
     assert len(gradients) == len(list(ours.parameters()))
     for one, other in zip(gradients, sorted(value.grad.flatten().tolist() for value in ours.parameters()), strict=True):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+def tensors(network):
+    """(name, its module, tensor) of every parameter."""
+    for name, value in network.named_parameters():
+        yield name, network.get_submodule(name.rpartition(".")[0]), value
+
+
+def gradient_of(part, value):
+    """As a list, in the order of a linear layer's weight: that of a ``Conv1D`` is the transposed."""
+    transposed = type(part).__name__ == "Conv1D" and value.dim() == 2
+    return (value.grad.T if transposed else value.grad).flatten().tolist()
+
+
+def test_the_maps_of_gpt2_are_linear_layers_and_lora_finds_them():
+    network = decoder("gpt2").train()
+    ours, state = copy.deepcopy(network), torch.get_rng_state()
+    stages = causal_stages(ours)
+    assert torch.equal(state, torch.get_rng_state())
+    pairs = 0
+    for (name, one), (other_name, other) in zip(network.h.named_modules(), ours.h.named_modules(), strict=True):
+        assert name == other_name
+        if type(one).__name__ == "Conv1D":
+            assert type(other) is nn.Linear and other.training
+            assert (other.in_features, other.out_features) == tuple(one.weight.shape)
+            assert torch.equal(other.weight, one.weight.T) and torch.equal(other.bias, one.bias)
+            assert other.weight.is_contiguous() and other.weight.requires_grad
+            pairs += 1
+    assert pairs == 8  # four in each of two layers
+    reads = RightPadded(name="tiny", folder="nowhere")
+    model = Model(Backbone("tiny", stages, feature_dim=16, preprocessing=reads, pretrained=False))
+    inject_lora(model, rank=2)
+    assert len(lora_layers(model)) == 8
+
+
+def test_what_was_frozen_is_frozen_in_the_linear_layer_too():
+    network = decoder("gpt2").requires_grad_(False)
+    causal_stages(network)
+    assert not any(value.requires_grad for value in network.parameters())
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

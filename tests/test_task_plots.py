@@ -14,17 +14,26 @@ NEW = {"plain": Scores((0.90, 0.92, 0.88), (0, 1, 2)), "replay": Scores((0.85, 0
 STRATEGIES = {"plain": (OLD["plain"], NEW["plain"]), "tuned": {"1": (OLD["replay"], NEW["replay"])}}
 R = np.array([[[0.9, 0.5], [0.4, 0.8]], [[0.7, 0.5], [0.6, 1.0]]])  # two seeds
 GRID = np.add.outer(np.arange(3.0) ** 2, np.arange(4.0)) + 1  # (Y, X)
+CLOSE = {"probe": OLD["plain"], "from scratch": OLD["plain"] - 0.1, "last 2 stages": OLD["replay"]}
+FAR = {"probe": OLD["replay"], "from scratch": OLD["replay"] - 0.1, "last 2 stages": OLD["replay"] - 0.3}
+CELLS = {(30, 0.0): CLOSE, (30, 1.0): FAR}
 PATHS = {"plain": [[0, 0], [1, 1], [3, 2]], "held": [[0, 0], [0.5, 1]]}
 
 FIGURES = {
     "result_matrix": lambda: plots.result_matrix(R, tasks=["a", "b"]),
     "frontier": lambda: plots.frontier(STRATEGIES, old="old", new="new"),
+    "strategy_map": lambda: plots.strategy_map(CELLS, across="labels", up="distance"),
     "weight_path": lambda: plots.weight_path(range(4), range(3), old_loss=GRID, new_loss=GRID, paths=PATHS),
 }
 BAD = [  # what is refused, and a word of the message
     (lambda: plots.result_matrix(R, tasks=["a"]), r"\(2, 2, 2\); for 1 task"),
     (lambda: plots.result_matrix(np.zeros(2), tasks=["a", "b"]), r"R is \(2,\)"),
     (lambda: plots.result_matrix(np.zeros((0, 0)), tasks=[]), r"R is \(0, 0\)"),
+    (
+        lambda: plots.strategy_map({**CELLS, (100, 1.0): FAR}, across="labels", up="distance"),
+        r"labels 100, distance 0\.0: 0 strategies",
+    ),
+    (lambda: plots.strategy_map({(30, 0): {"probe": OLD["plain"]}}, across="labels", up="distance"), "at least two"),
     (lambda: plots.weight_path(range(3), range(3), old_loss=GRID, new_loss=GRID, paths={}), r"old_loss is \(3, 4\)"),
     (lambda: plots.weight_path(range(4), range(3), old_loss=GRID, new_loss=-GRID, paths={}), "new_loss is"),
     (lambda: plots.weight_path(range(4), range(3), old_loss=GRID, new_loss=GRID, paths={"p": [1, 2]}), "the path 'p'"),
@@ -78,4 +87,15 @@ def test_paths_are_drawn_where_they_went():
     ax = FIGURES["weight_path"]()
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
     assert {name: lines[name] for name in PATHS} == PATHS
+    plt.close("all")
+
+
+def test_the_map_names_the_winner_and_pales_where_the_lead_may_be_none():
+    ax = plots.strategy_map(CELLS, across="labels", up="distance", metric="auc")
+    near, far = ax.texts
+    assert (near.get_text(), near.get_position()) == ("last 2 stages\n0.80 ([+0.30])", (0, 0))  # +0.4, +0.4, +0.1
+    assert (far.get_text(), far.get_position()) == ("probe\n0.80 (+0.10)", (0, 1))
+    alphas = [patch.get_alpha() for patch in ax.collections]
+    assert alphas[0] < alphas[1]
+    assert "area under the ROC curve" in ax.get_xlabel() and "n = 3 seeds" in ax.get_xlabel()
     plt.close("all")

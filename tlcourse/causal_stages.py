@@ -6,6 +6,9 @@ would carry one batch into the next, so there is none.
 
 The row ends before the head that predicts the next token. GPT-2's head is the embedding itself, used a second time: it
 is among the parameters of the stage ``embeddings``, and moves with it. `language` puts it back.
+
+GPT-2 keeps its linear maps as ``Conv1D``, the weight transposed. Here they are `nn.Linear`, as everywhere else, so that
+LoRA finds them.
 """
 
 from collections.abc import Iterable
@@ -95,7 +98,7 @@ def causal_stages(decoder: nn.Module, *, pooling: str = "last") -> dict[str, nn.
     Parameters
     ----------
     decoder
-        It is taken apart, and set to PyTorch's own attention.
+        It is taken apart, and set to PyTorch's own attention; linear layers take the place of GPT-2's ``Conv1D``.
     pooling
         ``"last"``, or ``"mean"`` or ``"max"`` over the real tokens. The first token has seen no other, so there is no
         ``"cls"``.
@@ -122,6 +125,7 @@ def causal_stages(decoder: nn.Module, *, pooling: str = "last") -> dict[str, nn.
         if config.add_cross_attention:
             raise ValueError("this GPT-2 attends to an encoder beside it, which is not a row of stages")
         embeddings = _LearnedPositions(decoder, tied=config.tie_word_embeddings)
+        _make_linear(decoder.h)
         layers, norm = map(_Layer, decoder.h), decoder.ln_f
     else:
         rope = config.rope_parameters["rope_type"]
@@ -135,6 +139,21 @@ def causal_stages(decoder: nn.Module, *, pooling: str = "last") -> dict[str, nn.
         "norm": TokenNorm(norm),
         "pool": LastToken() if pooling == "last" else Pool(pooling),
     }
+
+
+def _make_linear(layers: nn.Module) -> None:
+    """Put a linear layer, which takes ``x W^T``, in the place of every ``Conv1D``, which takes ``x W``."""
+    from transformers.pytorch_utils import Conv1D
+
+    for parent in list(layers.modules()):
+        for name, part in list(parent.named_children()):
+            if isinstance(part, Conv1D):
+                inputs, outputs = part.weight.shape
+                linear = nn.Linear(inputs, outputs, device="meta")  # shapes alone: nothing is drawn
+                transposed = part.weight.detach().T.contiguous()
+                linear.weight = nn.Parameter(transposed, requires_grad=part.weight.requires_grad)
+                linear.bias = part.bias
+                setattr(parent, name, linear.train(part.training))
 
 
 def _positions(mask: Tensor) -> Tensor:

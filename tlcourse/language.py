@@ -12,25 +12,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tlcourse.backbones import Backbone
+from tlcourse.backbones import Backbone, Model
 from tlcourse.caching import evaluating
 from tlcourse.masked import Masked
 
 __all__ = ["LanguageModel", "Trigram", "fit_trigram", "next_token_loss", "perplexity"]
 
 
-class LanguageModel(nn.Module):
-    """A decoder's stages up to ``norm``, and the head that predicts the next token.
+class LanguageModel(Model):
+    """A decoder's stages up to ``norm``, and the head that predicts the next token; plans see it as any model.
 
-    The backbone is not copied: what a plan freezes in a `Model` of it is frozen here.
+    The backbone is not copied: what is trained here has moved there.
 
     Parameters
     ----------
     backbone
         Of `causal_stages`.
     head
-        ``nn.Linear(D, vocabulary)``; None uses the embedding of the words a second time, as GPT-2 does: one tensor,
-        which is in the stage ``embeddings``.
+        ``nn.Linear(D, vocabulary)``, the only one of ``heads``; None uses the embedding of the words a second time, as
+        GPT-2 does: one tensor, which is in the stage ``embeddings``, and no stage ``head`` that a rule could name.
 
     Raises
     ------
@@ -50,7 +50,7 @@ class LanguageModel(nn.Module):
     """
 
     def __init__(self, backbone: Backbone, *, head: nn.Linear | None = None) -> None:
-        super().__init__()
+        super().__init__(backbone)
         names = list(backbone.stages)
         if names[-2:] != ["norm", "pool"] or not hasattr(backbone.stages["embeddings"], "words"):
             raise ValueError(f"backbone {backbone.name!r} is no decoder: its stages are {', '.join(names)}")
@@ -59,13 +59,14 @@ class LanguageModel(nn.Module):
                 f"backbone {backbone.name!r} was trained with a head of its own, which is in none of its stages: give "
                 "head=, the lm_head of its AutoModelForCausalLM"
             )
-        self.backbone, self.head = backbone, head
+        if head is not None:
+            self.heads["next_token"] = head
 
-    def forward(self, tokens: Masked) -> Tensor:
-        """Logits (n, L, vocabulary) of the token after each position."""
-        hidden = self.backbone.run(self.backbone.preprocessing(tokens), stop=-1).values
-        if self.head is not None:
-            return self.head(hidden)
+    def run(self, state: Masked, *, start: int = 0, head: str | None = None) -> Tensor:
+        """Logits (n, L, vocabulary) of the token after each position, of a state that enters stage number ``start``."""
+        hidden = self.backbone.run(state, start=start, stop=-1).values  # all but the pooling
+        if self.heads:
+            return self.heads[self.head_name(head)](hidden)
         return hidden @ self.backbone.stages["embeddings"].words.weight.T
 
     def log_probabilities(self, tokens: Masked) -> Tensor:

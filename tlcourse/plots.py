@@ -1,7 +1,7 @@
 """Every figure of the course: data in, Axes out. All lessons draw with it; lesson 00 shows how to read the intervals.
 
-What was measured over seeds is drawn with its 95 % t-interval. Each function takes ``ax`` (default: a new figure of 7
-inches) and returns the Axes; `show` puts them into the notebook. Colours and markers are those of `figures`.
+Over seeds the 95 % t-interval is drawn. Each function takes ``ax`` (default: a new figure of 7 inches) and returns the
+Axes; `show` puts them into the notebook. Colours and markers are those of `figures`.
 """
 
 import math
@@ -32,7 +32,7 @@ from tlcourse.figures import (
     show,
 )
 from tlcourse.intervals import Scores
-from tlcourse.task_plots import frontier, result_matrix, weight_path
+from tlcourse.task_plots import frontier, result_matrix, strategy_map, weight_path
 
 __all__ = [
     "STYLE",
@@ -50,6 +50,7 @@ __all__ = [
     "reliability",
     "result_matrix",
     "show",
+    "strategy_map",
     "training_curves",
     "weight_path",
 ]
@@ -382,9 +383,8 @@ def _curves(curves, xlabel: str, metric: str, prediction, ax: Axes | None) -> Ax
         low, high = np.array([interval_of(score) for score in scores]).T
         ax.fill_between(x, low, high, color=look.colour, alpha=0.12, linewidth=0)
         mean = np.array([score.mean for score in scores])
-        spread = (mean - low, high - mean)
         pen = {"color": look.colour, "marker": look.marker, "linestyle": look.line, "linewidth": 1.8, "markersize": 7}
-        ax.errorbar(x, mean, spread, **pen, elinewidth=1.2, capsize=2.5, label=name)
+        ax.errorbar(x, mean, (mean - low, high - mean), **pen, elinewidth=1.2, capsize=2.5, label=name)
     ax.set_xscale("log")
     log_ticks(ax, sorted({at for curve in curves.values() for at in curve}))
     ax.set(xlabel=xlabel, ylabel=METRICS.get(metric, metric))
