@@ -29,7 +29,7 @@ ORDER = [
     *("checkpoints", "run", "rates", "training", "language_training"),
     *("grafts", "dense", "worlds", "distance_worlds", "pasted", "segmentation", "remedies", "sequences"),
     *("claims", "provenance", "results", "regrets", "html_pages"),
-    *("audit", "own_data", "resplits", "advice", "saved_models", "transfer"),
+    *("audit", "own_data", "resplits", "advice", "trials", "saved_models", "transfer"),
     *("figures", "task_plots", "plots", "strategy_maps", "pictures", "diagrams", "panels"),
     *("views", "widgets", "explorers", "feature_browser", "cockpit"),
     *("transfer_report", "transfer_command", "checks", "grading", "doctor", "experiments", "__main__"),

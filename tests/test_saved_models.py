@@ -13,10 +13,10 @@ from tlcourse.saved_models import (
     load_trained,
     predict_files,
     save_trained,
-    set_head,
     write_predictions,
     write_whole,
 )
+from tlcourse.trials import set_head
 
 
 def bright(seed, label):
@@ -45,21 +45,6 @@ def files(tmp_path):
         paths.append(tmp_path / f"{number}.png")
         Image.fromarray(bright(number, number % 2)).save(paths[-1])
     return paths
-
-
-@pytest.mark.parametrize("classes", [2, 3])
-def test_a_probe_is_a_linear_head(classes, tiny_backbone, tiny_task):
-    labels = torch.arange(len(tiny_task.train)) % classes
-    task = make_task(
-        "t", tiny_task.train.inputs, labels, class_names=tuple("abc"[:classes])
-    )  # the labels mean nothing, which the probe may learn all the same
-    model = attach_head(tiny_backbone, task)
-    features = extract_features(model, task.train.inputs)
-    probe = fit_probe(features, task.train.labels, strengths=(1.0,))
-    set_head(model, probe)
-    ours = predict_probabilities(model, task.train.inputs).double().numpy()
-    np.testing.assert_allclose(ours, probe.probabilities(features), atol=1e-5)  # float32 against float64
-    assert np.ptp(ours) > 0.01
 
 
 def test_predictions_from_disk_are_those_of_the_process(model, task, tiny_backbone, files, tmp_path):

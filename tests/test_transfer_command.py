@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlcourse import advice, transfer
+from tlcourse import advice, transfer, trials
 from tlcourse.__main__ import main
 from tlcourse.data import Task
 from tlcourse.saved_models import load_trained
@@ -48,7 +48,7 @@ def small(monkeypatch, tiny_backbone, one_thread):
 
     real = advice.recipes
     monkeypatch.setattr(
-        transfer, "recipes", lambda model: {name: replace(each, epochs=1) for name, each in real(model).items()}
+        trials, "recipes", lambda model: {name: replace(each, epochs=1) for name, each in real(model).items()}
     )
     monkeypatch.setattr(advice, "_seconds", lambda *_: 1.0)
     monkeypatch.setattr("tlcourse.backbones.load_backbone", lambda name, **_: tiny_backbone)

@@ -126,6 +126,7 @@ def test_a_lead_within_its_interval_is_called_that(outcome, task, audit):
         "unreadable (left out): 2 files are left out",
         "not tried: 3 splits would take it to about 9.0 minutes",
         "more labels",
+        "what is not the test split, drawn with the seeds 0, 1, 2.",
         "Pilot, trials and last training took 12 s of wall time and 11 s of processor time.",
         "predict it",
         HOSTILE,

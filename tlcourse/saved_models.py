@@ -23,7 +23,6 @@ from tlcourse.backbones import Backbone, Model, load_backbone
 from tlcourse.data import Task
 from tlcourse.evaluation import predict_probabilities
 from tlcourse.own_data import read_image, read_rows
-from tlcourse.probes import Probe
 from tlcourse.runtime import pick_device
 
 __all__ = [
@@ -31,7 +30,6 @@ __all__ = [
     "load_trained",
     "predict_files",
     "save_trained",
-    "set_head",
     "write_predictions",
     "write_whole",
 ]
@@ -51,35 +49,6 @@ class SavedModel:
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(self.card["classes"])
-
-
-def set_head(model: Model, probe: Probe) -> None:
-    """Make the model's only head the linear map that the probe is, standardisation included.
-
-    With ``z = (x - mean) / scale`` the logits ``w z + b`` are ``(w / scale) x + b - (w / scale) mean``; of two classes
-    the first has the logit 0.
-
-    Examples
-    --------
-    >>> from tlcourse import attach_head, digit_network, extract_features, fit_probe, load_task
-    >>> task = load_task("digits8", labels=40)
-    >>> model = attach_head(digit_network(), task)
-    >>> features = extract_features(model, task.train.inputs)
-    >>> probe = fit_probe(features, task.train.labels, strengths=(0.01,))
-    >>> set_head(model, probe)
-    >>> ours = predict_probabilities(model, task.train.inputs)
-    >>> bool((ours - torch.from_numpy(probe.probabilities(features))).abs().max() < 1e-5)
-    True
-    """
-    scaler, regression = probe.pipeline[0], probe.pipeline[-1]
-    weight = torch.from_numpy(regression.coef_ / scaler.scale_)
-    bias = torch.from_numpy(regression.intercept_) - weight @ torch.from_numpy(scaler.mean_).to(weight.dtype)
-    if len(weight) == 1:
-        weight, bias = torch.cat([0 * weight, weight]), torch.cat([0 * bias, bias])
-    head = model.heads[model.head_name(None)]
-    with torch.no_grad():
-        head.weight.copy_(weight)
-        head.bias.copy_(bias)
 
 
 def save_trained(folder: str | Path, model: Model, task: Task, *, strategy: str, seed: int = 0) -> None:

@@ -14,23 +14,19 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from tlcourse.advice import BATCH, STRATEGIES, Advice, Pilot, Recipe, Suggestion, advise, recipes
-from tlcourse.backbones import Backbone, Model, attach_head
-from tlcourse.caching import extract_features
+from tlcourse.advice import Advice, Pilot, Suggestion, advise
+from tlcourse.backbones import Backbone
 from tlcourse.data import Task
 from tlcourse.estimates import Estimate
-from tlcourse.evaluation import evaluate, metrics, predict_probabilities
+from tlcourse.evaluation import metrics, predict_probabilities
 from tlcourse.masked import Masked
-from tlcourse.probes import fit_probe
-from tlcourse.resplits import resplit
-from tlcourse.runtime import pick_device, show_progress
-from tlcourse.saved_models import save_trained, set_head, write_whole
-from tlcourse.training import train
+from tlcourse.runtime import show_progress
+from tlcourse.saved_models import save_trained, write_whole
+from tlcourse.trials import PROBE, STRATEGIES, compared, trained, validated
 
-__all__ = ["Outcome", "Trial", "balanced_interval", "compared", "transfer"]
+__all__ = ["Outcome", "Trial", "balanced_interval", "transfer"]
 
 FEWEST = 3  # splits: the interval of two is twelve standard deviations wide
-PROBE = "probe"
 
 
 @dataclass(frozen=True)
@@ -132,19 +128,6 @@ def transfer(
     return work.finished()
 
 
-def compared(scores: dict[str, dict[int, float]]) -> dict[str, float]:
-    """Strategy -> mean over the splits that all of them were tried on, the best first; of equals, the first given.
-
-    Examples
-    --------
-    >>> compared({"probe": {0: 0.5, 1: 0.7, 2: 0.9}, "full fine-tuning": {0: 0.6, 1: 0.8}})
-    {'full fine-tuning': 0.7, 'probe': 0.6}
-    """
-    common = set.intersection(*map(set, scores.values()))
-    means = {name: float(np.mean([by_seed[seed] for seed in sorted(common)])) for name, by_seed in scores.items()}
-    return dict(sorted(means.items(), key=lambda pair: -pair[1]))
-
-
 def balanced_interval(labels: Sequence[int], guesses: Sequence[int], *, level: float = 0.95) -> Estimate:
     """Balanced accuracy on one test split, with an interval over its samples.
 
@@ -222,7 +205,7 @@ class _Work:
         for name, seed in sorted(self.trials, key=lambda key: (STRATEGIES.index(key[0]), key[1])):
             scores.setdefault(name, {})[seed] = self.trials[name, seed].score
         chosen = next(iter(compared(scores)))
-        model = self._trained(chosen, self.task, seed=0)
+        model = trained(self.task, self.backbone, chosen, seed=0, strength=self.advice.pilot.strength)
         save_trained(self.out / "model", model, self.task, strategy=chosen)
         probabilities = predict_probabilities(model, self.task.test.inputs)
         labels = self.task.test.labels
@@ -271,25 +254,10 @@ class _Work:
         if kept is not None:
             return Trial(**kept)
         started, on_cpu = time.perf_counter(), time.process_time()
-        dealt = resplit(self.task, seed=seed, groups=self.groups)
-        try:
-            score = evaluate(self._trained(name, dealt, seed=seed), dealt.val)["balanced_accuracy"]
-        except FloatingPointError:  # it diverged, and so is no better than a guess
-            score = 1 / len(self.task.class_names)
+        score = validated(self.task, self.backbone, name, seed=seed, groups=self.groups)
         trial = Trial(name, seed, score, time.perf_counter() - started, time.process_time() - on_cpu)
         _write(path, asdict(trial))
         return trial
-
-    def _trained(self, name: str, task: Task, *, seed: int) -> Model:
-        model = attach_head(self.backbone, task, seed=seed).to(pick_device())
-        if name == PROBE:
-            features = extract_features(model, task.train.inputs)
-            set_head(model, fit_probe(features, task.train.labels, strengths=(self.advice.pilot.strength,)))
-            return model
-        recipe: Recipe = recipes(model)[name]
-        options = {"batch_size": BATCH, "seed": seed, "bucket": isinstance(task.train.inputs, Masked)}
-        train(model, task, recipe.plan, epochs=recipe.epochs, progress=False, **options)
-        return model
 
 
 def _claim(out: Path, run: dict) -> None:

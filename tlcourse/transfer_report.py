@@ -16,7 +16,8 @@ from tlcourse.figures import FAINT, INK, looks, new_axes, png
 from tlcourse.html_pages import html_page, html_text
 from tlcourse.plots import reliability
 from tlcourse.resplits import over_splits
-from tlcourse.transfer import Outcome, balanced_interval, compared
+from tlcourse.transfer import Outcome, balanced_interval
+from tlcourse.trials import compared
 
 __all__ = ["confusion", "report", "strategies_figure"]
 
@@ -205,10 +206,11 @@ def _data(task: Task, audit: Audit) -> str:
 
 
 def _method(outcome: Outcome, task: Task, backbone: str, command: str) -> str:
+    seeds = ", ".join(map(str, outcome.advice.pilot.seeds))
     said = [
         f"Backbone {backbone}; options {task.options}; {len(task.class_names)} classes.",
         "The criterion is balanced accuracy: the mean of the classes' recalls.",
-        "Every strategy was tried on the same splits of what is not the test split.",
+        f"Every strategy was tried on the same splits of what is not the test split, drawn with the seeds {seeds}.",
         "Intervals over splits are corrected t-intervals (Nadeau and Bengio 2003).",
         "Intervals on the test split are over its samples (Wilson 1927; Newcombe 1998).",
         "The saved model was trained by the chosen strategy on the task's training split, seed 0; then the test split "
