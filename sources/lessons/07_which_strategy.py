@@ -663,36 +663,31 @@ plots.show(
 
 
 # %%
-def in_words(scores):
-    (low, high), mean = scores.interval(), scores.mean
-    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
 one = kendall(over("logme", "digits", ALL)[:, 0], over("probe", "digits", ALL)[:, 0])
 unbounded = int((over("logme", "digits", ALL) == NO_BOUND).sum())
 largest = len(load_task("digits", labels=10).class_names) - 1
 full = int((over("h_score_plain", "digits", ALL).mean(axis=1) > largest - 1e-3).sum())
 
 # %% [markdown]
-# What was seen. With the **probe**, LogME's tau is {{ in_words(tau("logme", "probe", "digits")) }} on digits and
-# {{ in_words(tau("logme", "probe", "solar")) }} on cells, where the candidates lie closer together. With the
-# **fine-tune** it is {{ in_words(of_cuts) }} over the cuts, and {{ in_words(of_all) }} over all candidates
-# ({{ over_all.found }}, that this is below `0.3`). Compare the two panels on the right: the small networks, which stand
-# low by LogME, move up against the cuts once everything may move. LogME judges where a network stands, not how far it
-# will go.
+# With the **probe**, LogME's tau is {{ words(tau("logme", "probe", "digits")) }} on digits and
+# {{ words(tau("logme", "probe", "solar")) }} on cells, where the candidates lie closer together. With the **fine-tune**
+# it is {{ words(of_cuts) }} over the cuts, and {{ words(of_all) }} over all candidates: {{ over_all.found }}, that this
+# is below `0.3`. Compare the two panels on the right: the small networks, which stand low by LogME, move up against the
+# cuts once everything may move. LogME judges where a network stands, not how far it will go.
 #
 # These intervals are over seeds: the same candidates, other labels. Of other candidates they say nothing. For the first
 # seed, with the {{ len(ALL) }} candidates resampled, the first of these taus is {{ f"{one.value:+.2f}" }} with an
 # interval from {{ f"{one.low:+.2f}" }} to {{ f"{one.high:+.2f}" }}.
 #
-# LEEP's tau with the probe is {{ in_words(of_classifiers["digits"]) }} on digits and
-# {{ in_words(of_classifiers["solar"]) }} on cells. It reads nothing of the features, only which of the source's classes
-# a sample falls into: a source of two classes can say little about ten. The **pilot**, one probe and a validation
-# split, is the one to beat: against LogME it gains {{ in_words(pilot["digits"]) }} of tau on digits and
-# {{ in_words(pilot["solar"]) }} on cells. It costs seconds more, and it asks what you want to know.
+# LEEP's tau with the probe is {{ words(of_classifiers["digits"]) }} on digits and
+# {{ words(of_classifiers["solar"]) }} on cells; on digits it put the candidates in *the wrong* order. It reads nothing
+# of the features, only which of the source's classes a sample falls into: a source of two classes can say little about
+# ten. The **pilot**, one probe and a validation split, gains {{ words(pilot["digits"]) }} of tau against LogME on
+# digits; on cells, {{ words(pilot["solar"]) }}, nothing is decided. It costs seconds more, and it asks what you want to
+# know.
 #
-# Choosing a cut by LogME, and not the whole network, gains {{ in_words(by_logme) }} of balanced accuracy after a
-# fine-tune on digits.
+# Choosing a cut by LogME, and not the whole network, gains {{ words(by_logme) }} of balanced accuracy after a fine-tune
+# on digits. The interval is wide for a reason that is the next trap.
 #
 # **Trap: more dimensions than samples.** With {{ ranking.LABELS }} labels, the H-score without shrinkage is at its
 # largest possible value for {{ full }} of {{ len(ALL) }} candidates on digits, whatever their features are worth: there
