@@ -100,11 +100,10 @@ for case in ({"labels": 60, "similarity": "near"}, {"labels": 800, "similarity":
 # ## Your prediction
 #
 # A task half-way between "just like what the network has seen" and "as different as it gets", with
-# {{ PREDICTED_LABELS }} labels, six classes. The rule says: the last stages, not the frozen features. How much more
+# 100 labels, six classes. The rule says: the last stages, not the frozen features. How much more
 # accuracy than a probe on frozen features do they give?
 
 # %%
-PREDICTED_LABELS = 100
 gain_prediction = widgets.predict(
     "accuracy of the last two stages minus that of the probe, half-way, 100 labels?",
     low=-0.2,
@@ -783,12 +782,13 @@ def answers_table():
 # {{ answers_table() }}
 #
 # For pixels, opening everything removes {{ words(whole["pixels"]) }} of the error, and opening the last four blocks
-# {{ words(last["pixels"]) }}: where a stroke ends is decided in the early stages, and these had stayed as they were. For
-# pictures it is the other way round: the last four blocks remove {{ words(last["picture"]) }}, and opening the early
-# stages as well takes it back, {{ words(whole["picture"]) }}. So *which* stages must move depends on the question, in the
-# direction that the rule says. How much more pixels gain, {{ words(whole["pixels"] - whole["picture"]) }}, could not be
-# settled against our bar with five seeds; and the pixels of the training pictures are not learnt by heart yet
-# (overlap {{ words(asked("pixels", "everything", "train_score"), "") }}), so that a longer training may change it.
+# {{ words(last["pixels"]) }}: where a stroke ends is decided in the early stages, and these had stayed as they were.
+# For pictures it is the other way round: the last four blocks remove {{ words(last["picture"]) }}, and opening the
+# early stages as well takes it back, {{ words(whole["picture"]) }}. So *which* stages must move depends on the
+# question, in the direction that the rule says. How much more pixels gain,
+# {{ words(whole["pixels"] - whole["picture"]) }}, could not be settled against our bar with five seeds; and the pixels
+# of the training pictures are not learnt by heart yet (overlap
+# {{ words(asked("pixels", "everything", "train_score"), "") }}), so that a longer training may change it.
 
 # %% [markdown]
 # ## Who gives the best advice?
