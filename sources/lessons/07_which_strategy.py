@@ -152,8 +152,8 @@ assert source_score > 0.95
 print("the source task is learnt")
 
 # %% [markdown]
-# It reads {{ 100 * source_score }} % of the source's test pictures right. ({{ drawn_seed }} is the seed of a point that
-# we run again below.)
+# It reads {{ f"{100 * source_score:.1f}" }} % of the source's test pictures right. ({{ drawn_seed }} is the seed of a
+# point that we run again below.)
 #
 # **Can the distance be measured**, where there is no knob? We compare the features that this network gives to pictures
 # of the source and of the target, without any label: by the *maximum mean discrepancy*, which asks how differently both
