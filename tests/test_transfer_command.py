@@ -79,7 +79,7 @@ def test_a_second_call_computes_nothing_again(folder, small, tmp_path, capsys, m
     arguments = ["transfer", str(folder), "--out", str(tmp_path / "out"), "--size", "64", "--seeds", "3"]
     assert main(arguments) == 0
     first, page = capsys.readouterr().out, (tmp_path / "out" / "report.html").read_bytes()
-    monkeypatch.setattr(transfer, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(trials, "train", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(transfer, "advise", lambda *_, **__: pytest.fail("advised again"))
     assert main(arguments) == 0
     assert capsys.readouterr().out == first and (tmp_path / "out" / "report.html").read_bytes() == page
