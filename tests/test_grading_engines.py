@@ -260,7 +260,7 @@ def test_the_source_for_nbgrader(number):
             kept = re.sub(r"(?s)### BEGIN HIDDEN TESTS\n.*### END HIDDEN TESTS", "", text)
             assert kept.strip().startswith("# ") and len(kept.strip().splitlines()) == 1
             continue
-        released.append(re.sub(r"(?s)### BEGIN SOLUTION\n.*### END SOLUTION", "raise NotImplementedError", text))
+        released.append(re.sub(r"(?s)### BEGIN SOLUTION\n.*?### END SOLUTION", "raise NotImplementedError", text))
     given = ["".join(cell["source"]) for cell in json.loads(made.notebook)["cells"]]
     said = "  # take this line away, then find the defect"
     assert released == [text.replace(said, "") for text in given]
@@ -299,6 +299,13 @@ MARKED = {
         "def f(x):\n    return x + 1",
         "def f(x):\n    ### BEGIN SOLUTION\n    return x + 1\n    ### END SOLUTION\n    return x",
     ),
+    "two methods": (
+        "class C:\n    def f(self):\n        raise NotImplementedError\n\n"
+        "    def g(self):\n        raise NotImplementedError",
+        "class C:\n    def f(self):\n        self.x = 1\n\n    def g(self):\n        return self.x",
+        "class C:\n    def f(self):\n        ### BEGIN SOLUTION\n        self.x = 1\n        ### END SOLUTION\n\n"
+        "    def g(self):\n        ### BEGIN SOLUTION\n        return self.x\n        ### END SOLUTION",
+    ),
     "a defect that would be reached": (
         "def f(x):\n    raise NotImplementedError\n    x.clear()",
         "def f(x):\n    x.pop()",
@@ -311,6 +318,12 @@ MARKED = {
 def test_the_solution_stands_between_marks(case):
     stub, reference, expected = MARKED[case]
     assert nbgrader.marked_answer(stub, reference) == expected
+
+
+def test_what_stands_between_two_solutions_is_in_both():
+    stub, reference, _ = MARKED["two methods"]
+    with pytest.raises(ValueError, match="lacks what its stub has between.*def g"):
+        nbgrader.marked_answer(stub, reference.replace("def g", "def h"))
 
 
 @pytest.mark.parametrize("stub", ["def f(x):\n    pass", "def g(x):\n    raise NotImplementedError"])

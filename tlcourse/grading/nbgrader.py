@@ -78,12 +78,13 @@ def marked_answer(stub: str, reference: str) -> str:
     ----------
     stub, reference
         The answer cell of ``exercises/`` and of ``solutions/``. In a clinic the defective code stands below the line
-        that raises; it then stands below the solution, where it is not reached.
+        that raises; it then stands below the solution, where it is not reached. A class may have several methods to be
+        written.
 
     Raises
     ------
     ValueError
-        If the two do not begin alike.
+        If the two do not begin alike, or differ between two solutions.
 
     Examples
     --------
@@ -94,12 +95,20 @@ def marked_answer(stub: str, reference: str) -> str:
         ### END SOLUTION
     """
     lines, solved = stub.splitlines(), reference.splitlines()
-    place = next((n for n, line in enumerate(lines) if UNWRITTEN.match(line)), None)
-    if place is None or lines[:place] != solved[:place]:
+    holes = [number for number, line in enumerate(lines) if UNWRITTEN.match(line)]
+    if not holes or lines[: holes[0]] != solved[: holes[0]]:
         raise ValueError(f"an answer and its stub do not begin alike: {lines[0]!r}")
+    place = holes[0]
     above, below, body = lines[:place], lines[place + 1 :], solved[place:]
     indent = " " * (len(lines[place]) - len(lines[place].lstrip()))
-    if below and body[-len(below) :] == below:
+    if holes[1:]:  # another method is to be written as well: what stands between the two is in both
+        between = lines[place + 1 : holes[1]]
+        ends = [end for end in range(len(body)) if body[end : end + len(between)] == between]
+        if not ends:
+            raise ValueError(f"an answer lacks what its stub has between two solutions: {between}")
+        below = marked_answer("\n".join(below), "\n".join(body[ends[0] :])).splitlines()
+        body = body[: ends[0]]
+    elif below and body[-len(below) :] == below:
         body = body[: -len(below)]
     elif below and not isinstance(ast.parse(reference).body[-1].body[-1], ast.Return):
         body.append(f"{indent}return")
