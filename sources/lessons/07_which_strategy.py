@@ -528,8 +528,12 @@ def distances_in_words():
 
 
 # %% [markdown]
-# {{ distances_in_words() }}. A second photograph of another thing is already far from the first: distances are small
-# numbers whose size only means something beside others that were measured in the same way.
+# {{ distances_in_words() }}.
+#
+# A second photograph of another thing is already far from the first. And digits and worlds read the same: with so few
+# pixels they excite this network so little that, measured by the spread of photographs, each of the two sets is hardly
+# more than a point. What you measure depends on the network, the size of the pictures and the bandwidth; such numbers
+# mean something beside others that were measured in the same way, on pictures of one size, as on our worlds above.
 
 # %% [markdown]
 # ## Which network, before anything is trained?
