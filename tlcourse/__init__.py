@@ -139,7 +139,6 @@ _HOME = {
     "rules": "advice",
     "load_trained": "saved_models",
     "predict_files": "saved_models",
-    "best_strategy": "regrets",
     "nearest_advice": "regrets",
     "regret": "regrets",
     "over_seeds": "intervals",

@@ -10,23 +10,12 @@ import numpy as np
 
 from tlcourse.intervals import Scores
 
-__all__ = ["best_strategy", "nearest_advice", "regret"]
+__all__ = ["nearest_advice", "regret"]
 
 Grid = Mapping[Hashable, Mapping[str, Scores]]
 
 
-def best_strategy(scores: Mapping[str, Scores]) -> str:
-    """The strategy with the highest mean; of equals the first.
-
-    Examples
-    --------
-    >>> best_strategy({"probe": Scores((0.7, 0.8), seeds=(0, 1)), "last": Scores((0.6, 0.8), seeds=(0, 1))})
-    'probe'
-    """
-    return max(scores, key=lambda name: scores[name].mean)
-
-
-def regret(grid: Grid, advice: Mapping[Hashable, str] | Callable[[Hashable], str]) -> Scores:
+def regret(grid: Grid, advice: Callable[[Hashable], str]) -> Scores:
     """What following an advice costs, seed by seed, averaged over the cells; 0 where it always names the best.
 
     The best strategy of a cell is that of the highest mean over the seeds, in hindsight, so that a single lucky
@@ -37,7 +26,7 @@ def regret(grid: Grid, advice: Mapping[Hashable, str] | Callable[[Hashable], str
     grid
         Cell -> strategy -> scores, every cell with the same seeds.
     advice
-        Cell -> strategy.
+        From a cell to the strategy that it names.
 
     Raises
     ------
@@ -47,15 +36,15 @@ def regret(grid: Grid, advice: Mapping[Hashable, str] | Callable[[Hashable], str
     Examples
     --------
     >>> cell = {"probe": Scores((0.7, 0.8), seeds=(0, 1)), "last": Scores((0.6, 0.8), seeds=(0, 1))}
-    >>> regret({"few labels": cell}, {"few labels": "last"}).mean.__round__(3)
+    >>> regret({"few labels": cell}, lambda name: "last").mean.__round__(3)
     0.05
     """
-    ask = advice if callable(advice) else advice.__getitem__
-    lost = [_of(scores, best_strategy(scores), cell) - _of(scores, ask(cell), cell) for cell, scores in grid.items()]
-    total = lost[0]
-    for each in lost[1:]:
-        total = total + each
-    return Scores(tuple(value / len(lost) for value in total.values), total.seeds, paired=True)
+    lost = []
+    for cell, scores in grid.items():
+        best = max(scores.values(), key=lambda each: each.mean)
+        lost.append(best - _of(scores, advice(cell), cell))
+    means = np.mean([each.values for each in lost], axis=0)  # over cells (seeds,)
+    return Scores(tuple(means.tolist()), lost[0].seeds, paired=True)
 
 
 def nearest_advice(
