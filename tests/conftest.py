@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from tlcourse.backbones import Backbone, ImagePreprocessing, load_backbone
+from tlcourse.backbones import Backbone, ImagePreprocessing
 from tlcourse.data import make_task
+from tlcourse.zoo import load_backbone
 
 
 def pytest_collection_modifyitems(items):

@@ -15,7 +15,7 @@ PACKAGE = Path(tlcourse.__file__).parent
 # A module imports only from those before it. Each line is a layer that stands by itself.
 ORDER = [
     *("runtime", "sources", "masked", "batching"),
-    *("text_stages", "image_stages", "vision_stages"),
+    *("text_stages", "vision_stages"),
     "backbones",
     *("causal_stages", "tower_stages", "downloads", "published", "zoo"),
     *("readers", "data", "corpora"),
@@ -26,7 +26,7 @@ ORDER = [
     *("intervals", "estimates", "evidence", "transferability", "distances", "averaging"),
     *("weight_planes", "layer_gradients", "per_sample", "fisher"),
     *("penalties", "conventions", "distillation", "replay", "forgetting"),
-    *("checkpoints", "run", "rates", "training", "language_training"),
+    *("checkpoints", "run", "rates", "training", "loops", "language_training"),
     *("grafts", "dense", "worlds", "distance_worlds", "pasted", "segmentation", "remedies", "sequences"),
     *("claims", "provenance", "results", "regrets", "html_pages"),
     *("audit", "own_data", "resplits", "advice", "trials", "saved_models", "transfer"),

@@ -1,18 +1,18 @@
 import copy
-from urllib.error import URLError
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from tlcourse.backbones import ImagePreprocessing, Model, attach_head, load_backbone, load_text_preprocessing
+from tlcourse.backbones import ImagePreprocessing, Model, attach_head, load_embedded, load_text_preprocessing
 from tlcourse.masked import Masked
 from tlcourse.sources import package_path
 
 STAGES = {
     "efficientnet_lite0": (["stem", *(f"block{n}" for n in range(1, 8)), "neck"], 1280),
     "minilm": (["embeddings", *(f"layer{n}" for n in range(1, 7)), "pool"], 384),
-    "resnet50": (["stem", "layer1", "layer2", "layer3", "layer4", "neck"], 2048),
 }
 TEXTS = ["Rates rise.", "The minister said that the bank would not move before the spring, whatever came.", "Goal!"]
 BAD_IMAGES = [(3, 32, 32), (2, 4, 32, 32), (2, 2, 32, 32), (2, 32)]
@@ -29,50 +29,34 @@ def gap(a, b):
 
 
 @pytest.fixture(scope="module")
-def resnet50():
-    return load_backbone("resnet50", pretrained=False, seed=3)
-
-
-@pytest.fixture(scope="module")
 def originals():
     """The networks as their own libraries make them, each as a function from prepared inputs to features."""
     import timm
-    import torchvision
     from transformers import AutoModel
 
     lite0 = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     packaged = torch.load(package_path("efficientnet_lite0"), weights_only=True)
     lite0.load_state_dict(dict(zip(lite0.state_dict(), packaged.values(), strict=True)))
     lite0.reset_classifier(0)
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        resnet50 = torchvision.models.resnet50(weights=None)
-    resnet50.fc = torch.nn.Identity()
     bert = AutoModel.from_pretrained(package_path("minilm")).eval()
 
     def pooled(tokens):
         hidden = bert(input_ids=tokens.values, attention_mask=tokens.mask.long()).last_hidden_state
         return torch.stack([row[mask].mean(0) for row, mask in zip(hidden, tokens.mask, strict=True)])
 
-    return {"efficientnet_lite0": lite0.eval(), "resnet50": resnet50.eval(), "minilm": pooled}
+    return {"efficientnet_lite0": lite0.eval(), "minilm": pooled}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50"])
-def test_stages_compose_to_the_original_image_network(name, channels, lite0, resnet50, originals):
-    backbone = {"efficientnet_lite0": lite0, "resnet50": resnet50}[name]
-    prepared = backbone.preprocessing(pictures(channels=channels))
+def test_stages_compose_to_the_original_image_network(channels, lite0, originals):
+    prepared = lite0.preprocessing(pictures(channels=channels))
     with torch.no_grad():
-        assert gap(backbone(pictures(channels=channels)), originals[name](prepared)) < 1e-6
+        assert gap(lite0(pictures(channels=channels)), originals["efficientnet_lite0"](prepared)) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50"])
-def test_preprocessing_is_that_of_the_pre_training(name, lite0, resnet50):
-    mean, std = (0.5, 0.5) if name == "efficientnet_lite0" else ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    scaled = pictures().double() / 255
-    expected = (scaled - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
-    backbone = {"efficientnet_lite0": lite0, "resnet50": resnet50}[name]
-    assert gap(backbone.preprocessing(pictures()), expected.float()) < 1e-6
+def test_preprocessing_is_that_of_the_pre_training(lite0):
+    expected = (pictures().double() / 255 - 0.5) / 0.5
+    assert gap(lite0.preprocessing(pictures()), expected.float()) < 1e-6
 
 
 @pytest.mark.parametrize("padding", [0, 5])
@@ -109,8 +93,8 @@ def test_the_packaged_weights_know_a_daisy(lite0):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_stages_are_named_in_order_and_features_have_their_size(name, lite0, minilm, resnet50):
-    backbone = {"efficientnet_lite0": lite0, "minilm": minilm, "resnet50": resnet50}[name]
+def test_stages_are_named_in_order_and_features_have_their_size(name, lite0, minilm):
+    backbone = {"efficientnet_lite0": lite0, "minilm": minilm}[name]
     names, features = STAGES[name]
     assert list(backbone.stages) == names
     assert backbone.feature_dim == features
@@ -128,31 +112,20 @@ def test_running_in_two_parts_is_running_at_once(cut, lite0):
 @pytest.mark.parametrize("name", ["resnet18", "EfficientNet_lite0", ""])
 def test_an_unknown_backbone_lists_what_there_is(name):
     with pytest.raises(KeyError) as error:
-        load_backbone(name)
+        load_embedded(name)
     assert all(known in str(error.value) for known in (repr(name), *STAGES))
-
-
-def test_resnet50_without_a_network_says_what_to_use(monkeypatch):
-    import torchvision
-
-    def unreachable(*args, **options):
-        raise URLError("no route to host")
-
-    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", unreachable)
-    with pytest.raises(RuntimeError, match=r"no route to host.*efficientnet_lite0.*pretrained=False"):
-        load_backbone("resnet50")
 
 
 def test_packaged_weights_that_do_not_fit_are_refused(monkeypatch):
     monkeypatch.setattr(torch, "load", lambda *args, **options: {"weight": torch.zeros(3)})
     with pytest.raises(RuntimeError, match="no longer has the tensors"):
-        load_backbone("efficientnet_lite0")
+        load_embedded("efficientnet_lite0")
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "minilm"])
 def test_random_weights_come_from_the_seed_alone(name, lite0, minilm):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002 - the global state is meant
-    first, again, other = (load_backbone(name, pretrained=False, seed=seed).state_dict() for seed in (1, 1, 2))
+    first, again, other = (load_embedded(name, pretrained=False, seed=seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(before[0], torch.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
     assert all(torch.equal(first[key], again[key]) for key in first)
@@ -185,8 +158,25 @@ def test_a_text_backbone_wants_masked_tokens(minilm):
 
 
 def test_a_tokenizer_must_be_a_text_backbones():
-    with pytest.raises(ValueError, match="'resnet50'; there are: minilm"):
-        load_text_preprocessing("resnet50")
+    for name in ("efficientnet_lite0", "roberta-base"):
+        with pytest.raises(ValueError, match=f"{name}' is no text backbone .* minilm.*backbone=load_backbone.'{name}'"):
+            load_text_preprocessing(name)
+
+
+def test_the_digest_of_a_tokenizer_is_that_of_its_files(tmp_path):
+    """It goes into cache keys: the same files give the same anywhere, weights do not count, and each file does."""
+    packaged = load_text_preprocessing("minilm")
+    shutil.copytree(packaged.folder, tmp_path / "copy")
+    copied = replace(packaged, name="another", folder=tmp_path / "copy")
+    assert copied.digest() == packaged.digest()
+    (tmp_path / "copy" / "model.safetensors").write_bytes(b"other weights")
+    assert copied.digest() == packaged.digest()
+    for name in ("vocab.txt", "tokenizer_config.json", "config.json"):
+        before = copied.digest()
+        with open(tmp_path / "copy" / name, "a", encoding="utf-8") as file:
+            file.write(" ")
+        assert copied.digest() != before, name
+    assert replace(packaged, folder=str(packaged.folder)).digest() == packaged.digest()
 
 
 def test_a_model_is_a_copy_with_a_head_of_its_own_seed(tiny_backbone, tiny_task):

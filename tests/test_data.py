@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from tlcourse import readers
-from tlcourse.backbones import load_backbone
 from tlcourse.data import load_task, make_task, random_flips
 from tlcourse.masked import Masked
+from tlcourse.zoo import load_backbone
 
 TASKS = [  # name, options, sizes of the splits, shape of a sample, classes
     ("solar", {}, (2002, 123, 499), (1, 96, 96), 2),

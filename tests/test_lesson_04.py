@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.lesson_functions import cut_out
-from tlcourse.backbones import attach_head, load_backbone
+from tlcourse.backbones import attach_head
 from tlcourse.data import load_task
 from tlcourse.experiments import fine_tuning, recipe
 from tlcourse.experiments.fine_tuning import EPOCHS, HEAD_EPOCHS, IMAGES_SEEN, MONO_LABELS, depth_plan, run_depth
@@ -20,6 +20,7 @@ from tlcourse.plans import apply_plan, describe_plan, parameter_groups
 from tlcourse.rates import warmup_cosine
 from tlcourse.results import load_results
 from tlcourse.strategies import last_stages, lp_ft, norm_only
+from tlcourse.zoo import load_backbone
 
 # Strategy, rate; how many stages move, the lowest rate, the highest.
 PLANS = [

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from tests.lesson_functions import cut_out
-from tlcourse.backbones import attach_head, load_backbone
+from tlcourse.backbones import attach_head
 from tlcourse.data import make_task
 from tlcourse.experiments.lesson06 import NEWS, RATES, USUAL_RATE
 from tlcourse.experiments.texts import EPOCHS, HEAD_LR, MAX_LENGTH, text_schedule
 from tlcourse.masked import Masked
 from tlcourse.plans import describe_plan
 from tlcourse.text_stages import POOLINGS, Pool
+from tlcourse.zoo import load_backbone
 
 # Strategy, rate: how many plans, epochs in all at 100 labels, the stages that the last plan moves.
 LAYERS = [f"layer{number}" for number in range(1, 7)]

@@ -98,9 +98,9 @@ def test_the_measured_distance_grows(small, monkeypatch):
 
 def test_digits_from_scratch_start_from_random_weights(monkeypatch):
     asked = []
-    real = digit_strategies.load_backbone
+    real = digit_strategies.load_embedded
     monkeypatch.setattr(
-        digit_strategies, "load_backbone", lambda name, **options: asked.append(options) or real(name, **options)
+        digit_strategies, "load_embedded", lambda name, **options: asked.append(options) or real(name, **options)
     )
     monkeypatch.setattr(digit_strategies, "train", lambda model, task, plan, **options: asked.append(plan.name))
     monkeypatch.setattr(digit_strategies, "evaluate", lambda model, split: {"accuracy": 0.5})

@@ -46,7 +46,7 @@ def small(monkeypatch, tiny_task, tiny_backbone):
     inputs, labels = torch.cat([part.inputs for part in parts]), torch.cat([part.labels for part in parts])
     monkeypatch.setattr(choosing, "_whole", lambda name: (inputs, labels, torch.arange(len(labels)) // 2))
     monkeypatch.setattr(choosing, "SAMPLES", len(labels) // 2)
-    monkeypatch.setattr(choosing, "load_backbone", lambda name: tiny_backbone)
+    monkeypatch.setattr(choosing, "load_embedded", lambda name: tiny_backbone)
     monkeypatch.setattr("tlcourse.advice._seconds", lambda *_: 1.0)
     real = trials.recipes
     monkeypatch.setattr(

@@ -145,7 +145,8 @@ def change_code(folder, hashes, change=None, **options):
 def test_code_that_gives_the_same_scores_keeps_the_points(tmp_path, hashes):
     seconds = itertools.count()
     ran = change_code(tmp_path, hashes, lambda scores: {**scores, "seconds": next(seconds)})
-    assert [place[1:] for place in ran] == [tuple(setting.values()) for setting in SETTINGS]  # one of each
+    assert sorted(place[1:] for place in ran) == sorted(tuple(setting.values()) for setting in SETTINGS)  # one of each
+    assert [seed for seed, *_ in ran] == sorted(seed for seed, *_ in ran)  # points of one seed may share work
     content = json.loads((tmp_path / "curves.json").read_text())
     assert content["carried"] == [
         {

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tlcourse.backbones import Backbone, Model, attach_head, load_backbone
+from tlcourse.backbones import Backbone, Model, attach_head
 from tlcourse.caching import frozen_depth
 from tlcourse.data import make_task
 from tlcourse.masked import Masked
@@ -12,6 +12,7 @@ from tlcourse.plans import Plan, Rule, describe_plan
 from tlcourse.strategies import last_stages
 from tlcourse.text_stages import POOLINGS, Pool, text_stages
 from tlcourse.training import train
+from tlcourse.zoo import load_backbone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FAMILIES = ["bert", "roberta", "deberta", "deberta_plain", "deberta_absolute"]
@@ -206,22 +207,11 @@ def test_the_mean_is_bit_for_bit_what_it_was(saved):
         assert torch.equal(pool(Masked(hidden, mask)), wanted)
 
 
-def test_what_is_not_there_is_refused(saved, monkeypatch):
-    import transformers
-
+def test_what_is_not_there_is_refused():
     with pytest.raises(ValueError, match=r"pooling='min'.*mean, cls, max"):
         load_backbone("minilm", pooling="min")
-    with pytest.raises(ValueError, match="pooling='cls' for 'resnet50'"):
-        load_backbone("resnet50", pretrained=False, pooling="cls")
     with pytest.raises(ValueError, match="revision='abc': 'minilm' does not come from the hub"):
         load_backbone("minilm", revision="abc")
-
-    def unreachable(name, **options):
-        raise OSError(f"no route to host for {name} at {options['revision']}")
-
-    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", unreachable)
-    with pytest.raises(RuntimeError, match="no route to host for roberta-base at abc.*load_backbone.'minilm'"):
-        load_backbone("roberta-base", revision="abc")
 
 
 def test_other_families_are_refused():

@@ -3,8 +3,8 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from tlcourse.backbones import load_backbone
 from tlcourse.towers import imagenet_head, join_towers, rank_of_own
+from tlcourse.zoo import load_backbone
 
 
 def drawn(n=30, p=7, q=5, seed=0):

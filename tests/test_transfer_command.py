@@ -51,7 +51,7 @@ def small(monkeypatch, tiny_backbone, one_thread):
         trials, "recipes", lambda model: {name: replace(each, epochs=1) for name, each in real(model).items()}
     )
     monkeypatch.setattr(advice, "_seconds", lambda *_: 1.0)
-    monkeypatch.setattr("tlcourse.backbones.load_backbone", lambda name, **_: tiny_backbone)
+    monkeypatch.setattr("tlcourse.zoo.load_backbone", lambda name, **_: tiny_backbone)
 
 
 def test_a_folder_becomes_a_report_a_model_and_predictions(folder, small, tmp_path, capsys, tiny_backbone, monkeypatch):
@@ -100,7 +100,7 @@ REFUSED = {
     ),
     "size": (["{folder}", "--size", "50"], "size=50: images are resized to 64, 96, 224"),
     "seeds": (["{folder}", "--seeds", "1"], "seeds=1: at least 3 splits"),
-    "backbone": (["{folder}", "--backbone", "resnet5000"], "no backbone 'resnet5000'; there are: "),
+    "backbone": (["{folder}", "--backbone", "resnet5000"], "no model 'resnet5000' in the zoo"),
     "text backbone": (["{folder}", "--backbone", "minilm"], "holds images, but backbone 'minilm' reads texts"),
     "image backbone": (
         ["{table}", "--text", "text", "--label", "topic", "--backbone", "efficientnet_lite0"],

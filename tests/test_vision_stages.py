@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from tlcourse.backbones import Backbone, ImagePreprocessing, attach_head
+from tlcourse.data import make_task
+from tlcourse.strategies import last_stages
+from tlcourse.training import train
 from tlcourse.vision_stages import vision_stages
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,3 +78,49 @@ def test_other_networks_are_refused():
         )
         with pytest.raises(ValueError, match=words):
             vision_stages(network)
+
+
+@pytest.fixture(scope="module")
+def vit_of_torchvision():
+    from torchvision import models
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = models.VisionTransformer(32, 8, num_layers=3, num_heads=2, hidden_dim=16, mlp_dim=24).eval()
+        torch.nn.init.normal_(network.class_token)  # zeros at the start would hide that it is missing
+    network.heads = torch.nn.Identity()
+    return network
+
+
+def test_stages_compose_to_the_original_vision_transformer(vit_of_torchvision):
+    stages, features = vision_stages(vit_of_torchvision)
+    assert (list(stages), features) == (["embeddings", "block1", "block2", "block3", "neck"], 16)
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        state = images.contiguous(memory_format=torch.channels_last)
+        for stage in stages.values():
+            state = stage(state)
+        assert (state - vit_of_torchvision(images)).abs().max() < 1e-6
+    owned = [id(parameter) for stage in stages.values() for parameter in stage.parameters()]
+    assert sorted(owned) == sorted(map(id, vit_of_torchvision.parameters()))
+
+
+def test_images_of_another_size_than_torchvisions_are_refused(vit_of_torchvision):
+    with pytest.raises(ValueError, match=r"\(24, 32\) pixels: its positions are for 32 x 32"):
+        vision_stages(vit_of_torchvision)[0]["embeddings"](torch.zeros(1, 3, 24, 32))
+
+
+def test_training_on_the_kept_prefix_gives_the_same_losses(vit_of_torchvision):
+    grey = ImagePreprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
+    stages, features = vision_stages(vit_of_torchvision)
+    backbone = Backbone("vit", stages, feature_dim=features, preprocessing=grey, pretrained=False)
+    images = torch.randint(0, 256, (36, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    task = make_task("noise", images, torch.arange(36) % 2, class_names=("a", "b"))
+    histories = {}
+    for cache in (True, False):
+        model = attach_head(backbone, task)
+        plan = last_stages(model, 2, lr=1e-2, head_lr=1e-2)
+        histories[cache] = train(model, task, plan, epochs=3, batch_size=8, cache=cache, device="cpu", progress=False)
+    assert (histories[True].cached_stages, histories[False].cached_stages) == (3, 0)
+    assert histories[True].train_loss == pytest.approx(histories[False].train_loss, abs=1e-5)
+    assert len({round(loss, 4) for loss in histories[True].train_loss}) == 3  # and it did learn

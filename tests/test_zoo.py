@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from tlcourse.backbones import attach_head, load_backbone
+from tlcourse.backbones import attach_head, load_embedded
 from tlcourse.caching import extract_features
 from tlcourse.checkpoints import read_checkpoint, write_checkpoint
-from tlcourse.data import make_task
+from tlcourse.data import load_task, make_task
 from tlcourse.evaluation import evaluate
 from tlcourse.masked import Masked
 from tlcourse.plans import describe_plan
 from tlcourse.probes import fit_probe
 from tlcourse.strategies import full_fine_tune, last_stages
 from tlcourse.training import train
-from tlcourse.zoo import ZOO, load_from_zoo
+from tlcourse.zoo import ZOO, load_backbone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPECIAL = ["[PAD]", "[BOS]", "[UNK]", "[CLS]", "[SEP]"]
@@ -141,7 +141,7 @@ def measured(network, seed=0):
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory):
-    """Case -> (what load_from_zoo takes, the network as its own library reads it back)."""
+    """Case -> (what load_backbone takes, the network as its own library reads it back)."""
     root, made = tmp_path_factory.mktemp("zoo"), {}
 
     def transformer(case):
@@ -196,7 +196,7 @@ def zoo(tmp_path_factory):
         if case not in made:
             make = {"timm": timm_network, "torchvision": torchvision_network}.get(case.partition("-")[0], transformer)
             arguments, original = make(case)
-            made[case] = (arguments, load_from_zoo(**arguments), original.eval())
+            made[case] = (arguments, load_backbone(**arguments), original.eval())
         return made[case]
 
     yield load
@@ -368,9 +368,9 @@ def test_a_model_comes_back_from_the_disk(case, zoo, tmp_path):
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     write_checkpoint(tmp_path / "model.pt", {"run": {"case": case}, "model": state})
     save_file(state, tmp_path / "model.safetensors")
-    fresh = load_from_zoo(**arguments, pretrained=False, seed=5)
+    fresh = load_backbone(**arguments, pretrained=False, seed=5)
     assert (fresh.pretrained, backbone.pretrained) == (False, True)
-    again = load_from_zoo(**arguments, pretrained=False, seed=5).state_dict()
+    again = load_backbone(**arguments, pretrained=False, seed=5).state_dict()
     assert all(torch.equal(value, again[name]) for name, value in fresh.state_dict().items())
     stored = {
         "checkpoint": read_checkpoint(tmp_path / "model.pt", {"case": case})["model"],
@@ -385,16 +385,32 @@ def test_a_model_comes_back_from_the_disk(case, zoo, tmp_path):
             assert torch.equal(other(task.val.inputs), wanted), how
 
 
-@pytest.mark.parametrize("case", ["bert", "roberta", "deberta"])
-def test_it_agrees_with_load_backbone(case, zoo):
-    arguments, backbone, _ = zoo(case)
-    tokens = samples(backbone)
+@pytest.mark.parametrize(
+    ("name", "options"), [("efficientnet_lite0", {}), ("minilm", {"pooling": "max"}), ("minilm", {"pooling": "cls"})]
+)
+def test_what_comes_with_the_course_is_loaded_by_the_same_call(name, options):
+    ours, theirs = load_backbone(name, **options), load_embedded(name, **options)
+    assert (ours.name, ours.pretrained, ours.training) == (theirs.name, True, False)
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
+    inputs = samples(ours) if name == "efficientnet_lite0" else ours.preprocessing.tokenize(TEXTS, max_length=16)
     with torch.no_grad():
-        for pooling in ("mean", "max"):
-            theirs = load_backbone(str(arguments["name_or_folder"]), pooling=pooling)
-            ours = load_from_zoo(**arguments, pooling=pooling)
-            assert torch.equal(ours(tokens), theirs(tokens))
-            assert (list(ours.stages), ours.preprocessing.name) == (list(theirs.stages), theirs.preprocessing.name)
+        assert torch.equal(ours(inputs), theirs(inputs))
+
+
+@pytest.mark.parametrize("case", ["bert", "gpt2", "clip-text"])
+def test_a_task_of_texts_is_tokenised_for_it(case, zoo):
+    """And another time from the cache, which tells tokenizers apart by their files."""
+    _, backbone, _ = zoo(case)
+    task, again = (load_task("sentiment", labels=30, backbone=backbone, max_length=8) for _ in range(2))
+    assert task.preprocessing_name == backbone.preprocessing.name
+    assert int(task.train.inputs.values.max()) < len(VOCABULARY)
+    assert torch.equal(task.train.inputs.values, again.train.inputs.values)
+    ours = load_task("sentiment", labels=30, max_length=8)
+    assert torch.equal(ours.train.labels, task.train.labels)
+    assert not torch.equal(ours.train.inputs.values, task.train.inputs.values)
+    assert attach_head(backbone, task)(task.train.inputs[:2]).shape == (2, 3)
+    with pytest.raises(ValueError, match="was tokenised for 'minilm'.*make the task with backbone="):
+        attach_head(backbone, ours)
 
 
 def test_weights_in_half_precision_come_in_full(zoo, tmp_path):
@@ -406,9 +422,9 @@ def test_weights_in_half_precision_come_in_full(zoo, tmp_path):
     copy.deepcopy(original).to(torch.bfloat16).save_pretrained(tmp_path / "half")
     assert transformers.AutoModel.from_pretrained(tmp_path / "half").dtype == torch.bfloat16
     for pretrained in (True, False):
-        found = load_from_zoo(tmp_path / "half", pretrained=pretrained)
+        found = load_backbone(tmp_path / "half", pretrained=pretrained)
         assert {value.dtype for value in found.parameters()} == {torch.float32}
-    half = load_from_zoo(tmp_path / "half").state_dict()
+    half = load_backbone(tmp_path / "half").state_dict()
     assert all(torch.equal(half[key], value.bfloat16().float()) for key, value in backbone.state_dict().items())
 
 
@@ -446,7 +462,7 @@ def test_loading_is_quiet_and_leaves_the_settings_of_transformers(bars, zoo, cap
     try:
         logging.set_verbosity_warning()
         (logging.enable_progress_bar if bars else logging.disable_progress_bar)()
-        load_from_zoo(folder)
+        load_backbone(folder)
         assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.WARNING, bars)
     finally:
         logging.set_verbosity(before[0])
@@ -458,7 +474,7 @@ def test_loading_is_quiet_and_leaves_the_settings_of_transformers(bars, zoo, cap
 def test_a_wrong_name_lists_those_that_are_near(name):
     near = {"resnet05": "resnet50", "GPT2": "gpt2", "bert_base_uncased": "bert-base-uncased", "clip": "clip-text"}
     with pytest.raises(KeyError) as error:
-        load_from_zoo(name)
+        load_backbone(name)
     message = str(error.value)
     assert all(known in message for known in (repr(name), *ZOO))
     if name in near:
@@ -498,7 +514,7 @@ def refused(zoo, tmp_path, kind):
 def test_what_has_no_meaning_is_refused(kind, zoo, tmp_path):
     arguments, words = refused(zoo, tmp_path, kind)
     with pytest.raises(ValueError, match=words):
-        load_from_zoo(**arguments)
+        load_backbone(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -518,7 +534,7 @@ def test_a_name_is_fetched_at_its_commit_and_checked(name, options, weights, zoo
         return case[0]["name_or_folder"]
 
     monkeypatch.setattr("tlcourse.zoo.fetch_snapshot", fetch)
-    backbone = load_from_zoo(name, **options)
+    backbone = load_backbone(name, **options)
     assert (backbone.name, backbone.preprocessing.name) == (name, name)
     assert list(backbone.stages) == STAGES[name][0]
     ((source, wanted),) = calls
@@ -553,7 +569,7 @@ def test_without_a_network_it_is_said_what_to_do(name, monkeypatch, tmp_path):
     monkeypatch.setattr("tlcourse.downloads.urlopen", unreachable)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(RuntimeError, match=r"could not be fetched .*efficientnet_lite0 and minilm.*HTTPS_PROXY"):
-        load_from_zoo(name)
+        load_backbone(name)
 
 
 def test_weights_of_another_network_are_refused(zoo, tmp_path):
@@ -565,9 +581,9 @@ def test_weights_of_another_network_are_refused(zoo, tmp_path):
     weights = load_file(folder / "model.safetensors")
     kept = {name: value for name, value in weights.items() if not name.startswith(("text_encoder", "text_proj"))}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    load_from_zoo(folder, tower="vision")  # all of it is there
+    load_backbone(folder, tower="vision")  # all of it is there
     with pytest.raises(ValueError, match=r"no weights for \d+ tensors of its stages \(text_encoder.*another network"):
-        load_from_zoo(folder, tower="text")
+        load_backbone(folder, tower="text")
 
 
 @pytest.mark.parametrize("case", ["gpt2", "timm-resnet"])
@@ -580,15 +596,15 @@ def test_a_folder_that_cannot_be_read_is_refused(damage, case, zoo, tmp_path):
     if damage == "absent":
         path.unlink()
     with pytest.raises(ValueError, match="damaged'.*(could not be read|no JSON)"):
-        load_from_zoo(folder)
+        load_backbone(folder)
 
 
 def test_a_folder_without_an_image_processor_is_refused(zoo, tmp_path):
     shutil.copytree(zoo("clip-vision")[0]["name_or_folder"], tmp_path / "clip")
     (tmp_path / "clip" / "preprocessor_config.json").unlink()
-    load_from_zoo(tmp_path / "clip", tower="text")
+    load_backbone(tmp_path / "clip", tower="text")
     with pytest.raises(ValueError, match="does not say how its images were prepared"):
-        load_from_zoo(tmp_path / "clip", tower="vision")
+        load_backbone(tmp_path / "clip", tower="vision")
 
 
 @pytest.mark.slow
@@ -602,7 +618,7 @@ def test_the_table_counts_what_the_published_configurations_have():
 
     for name, entry in ZOO.items():
         if entry.revision is None:
-            found = sum(value.numel() for value in load_from_zoo(name, pretrained=False).parameters())
+            found = sum(value.numel() for value in load_backbone(name, pretrained=False).parameters())
         else:
             with torch.device("meta"):
                 if entry.library == "transformers":

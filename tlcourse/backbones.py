@@ -5,14 +5,14 @@ out, a cache keeps it. Lesson 03 introduces it, lesson 11 fills the zoo.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from tlcourse.image_stages import vit_stages
 from tlcourse.masked import Masked
 from tlcourse.runtime import seeded
 from tlcourse.text_stages import POOLINGS, text_stages
@@ -23,7 +23,7 @@ __all__ = [
     "Model",
     "TextPreprocessing",
     "attach_head",
-    "load_backbone",
+    "load_embedded",
     "load_text_preprocessing",
 ]
 
@@ -57,13 +57,11 @@ class ImagePreprocessing:
 class TextPreprocessing:
     """Which tokenizer a backbone reads: tokens from another one are meaningless to it.
 
-    ``folder`` holds the tokenizer's files, or is the hub's name for them, at ``revision``; ``name`` goes into cache
-    keys. Called with `Masked` token ids (n, L) it returns them unchanged.
+    ``folder`` holds the tokenizer's files. Called with `Masked` token ids (n, L) it returns them unchanged.
     """
 
     name: str
-    folder: Path | str
-    revision: str | None = None
+    folder: Path
 
     modality = "text"
 
@@ -76,9 +74,17 @@ class TextPreprocessing:
         """Token ids and mask (n, L), L <= max_length; longer texts are cut."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self.folder, revision=self.revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(self.folder)
         batch = tokenizer(list(texts), truncation=True, max_length=max_length, padding=True, return_tensors="pt")
         return Masked(batch["input_ids"], batch["attention_mask"].bool())
+
+    def digest(self) -> str:
+        """SHA-256 of the tokenizer's files, for cache keys: two tokenizers may go by one name."""
+        total = hashlib.sha256()
+        for file in sorted(Path(self.folder).glob("*")):
+            if file.suffix in (".json", ".txt", ".model"):
+                total.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        return total.hexdigest()
 
 
 class Backbone(nn.Module):
@@ -171,70 +177,58 @@ class Model(nn.Module):
         return self
 
 
-def load_backbone(
-    name: str, *, pretrained: bool = True, seed: int = 0, pooling: str = "mean", revision: str | None = None
-) -> Backbone:
-    """Load a backbone as a row of stages.
+def load_embedded(name: str, *, pretrained: bool = True, seed: int = 0, pooling: str = "mean") -> Backbone:
+    """Load a backbone that comes with the course; `zoo.load_backbone` loads these and all others.
 
     Parameters
     ----------
     name
-        ``"efficientnet_lite0"`` and ``"minilm"`` come with the course; ``"resnet50"`` and ``"vit_b_16"``
-        (224 px only) load torchvision's ImageNet weights (``IMAGENET1K_V2`` and ``IMAGENET1K_V1``), and
-        ``"bert-base-uncased"``, ``"roberta-base"`` and ``"microsoft/deberta-v3-base"`` the hub's, over the network the
-        first time. A folder with a BERT, RoBERTa or DeBERTa-v2 and its tokenizer, as ``save_pretrained`` writes them,
-        is loaded by its path.
+        ``"efficientnet_lite0"`` or ``"minilm"``.
     pretrained
         False gives the same network with random weights, drawn from ``seed``: the start of "from scratch".
     pooling
         How a text's tokens become its features: ``"mean"``, ``"cls"`` or ``"max"``.
-    revision
-        The commit of a hub encoder. None takes what its main branch holds that day: no pin, so give the hash of the
-        commit for results that are kept.
 
     Raises
     ------
     KeyError
-        If the name is unknown; the message lists those that are known.
+        If the name is another one.
     ValueError
-        If the pooling is unknown, or pooling or revision is given where it means nothing.
-    RuntimeError
-        If weights cannot be downloaded; the message names what comes with the course.
+        If the pooling is unknown, or given where it means nothing.
     tlcourse.sources.SourceError
         If the embedded package is missing or altered.
 
     Examples
     --------
-    >>> backbone = load_backbone("efficientnet_lite0", pretrained=False)
+    >>> backbone = load_embedded("efficientnet_lite0", pretrained=False)
     >>> list(backbone.stages)[:3], backbone.feature_dim
     (['stem', 'block1', 'block2'], 1280)
     """
-    if not _is_text(name) and name not in _LOADERS:
-        raise KeyError(f"no backbone {name!r}; there are: {', '.join(sorted([*_LOADERS, *_TEXT_BACKBONES]))}")
-    if pooling not in POOLINGS or (pooling != "mean" and name in _LOADERS):
+    if name not in ("efficientnet_lite0", "minilm"):
+        raise KeyError(f"no backbone {name!r} comes with the course; there are: efficientnet_lite0, minilm")
+    if pooling not in POOLINGS or (pooling != "mean" and name != "minilm"):
         raise ValueError(f"pooling={pooling!r} for {name!r}: text backbones take one of {', '.join(POOLINGS)}")
-    if revision is not None and name not in _HUB_TEXT:
-        raise ValueError(f"revision={revision!r}: {name!r} does not come from the hub, where revisions are")
     with seeded(seed):
-        backbone = _text_backbone(name, pretrained, pooling, revision) if _is_text(name) else _LOADERS[name](pretrained)
+        backbone = _minilm(pretrained, pooling) if name == "minilm" else _efficientnet_lite0(pretrained)
     return backbone.eval()
 
 
-def load_text_preprocessing(name: str, *, revision: str | None = None) -> TextPreprocessing:
-    """The tokenizer of a text backbone (a name or a folder), without its weights.
+def load_text_preprocessing(name: str) -> TextPreprocessing:
+    """The tokenizer of the text backbone that comes with the course, without its weights.
 
     Raises
     ------
     ValueError
-        If there is no such text backbone.
+        If the name is another one than ``"minilm"``: the tokenizer of any other comes with the loaded backbone.
     """
-    if not _is_text(name):
-        raise ValueError(f"no text backbone {name!r}; there are: {', '.join(_TEXT_BACKBONES)}")
     from tlcourse.sources import package_path
 
-    if name == "minilm":
-        return TextPreprocessing(name=name, folder=package_path(name))
-    return TextPreprocessing(name=name, folder=name if name in _HUB_TEXT else Path(name), revision=revision)
+    if name != "minilm":
+        raise ValueError(
+            f"{name!r} is no text backbone that comes with the course, as minilm is: give another one loaded, "
+            f"backbone=load_backbone({name!r})"
+        )
+    return TextPreprocessing(name=name, folder=package_path(name))
 
 
 def attach_head(backbone: Backbone, task, *, seed: int = 0) -> Model:
@@ -253,7 +247,7 @@ def attach_head(backbone: Backbone, task, *, seed: int = 0) -> Model:
     if holds is not None and holds != reads.name:
         raise ValueError(
             f"task {task.name!r} was tokenised for {holds!r}, but backbone {backbone.name!r} reads {reads.name!r}: "
-            f"load_task({task.name!r}, backbone={backbone.name!r})"
+            "make the task with backbone=, the loaded backbone"
         )
     model = Model(copy.deepcopy(backbone))
     model.add_head(task.name, len(task.class_names), seed=seed)
@@ -287,89 +281,25 @@ def _efficientnet_lite0(pretrained: bool) -> Backbone:
     )
 
 
-def _resnet50(pretrained: bool) -> Backbone:
-    from torchvision.models import ResNet50_Weights, resnet50
-
-    weights = ResNet50_Weights.IMAGENET1K_V2
-    try:
-        network = resnet50(weights=weights if pretrained else None)
-    except OSError as error:  # URLError is one
-        raise _unreachable("the ImageNet weights of resnet50", "efficientnet_lite0", error) from error
-    norm = weights.transforms()
-    return Backbone(
-        "resnet50",
-        {
-            "stem": nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool),
-            **{f"layer{number}": getattr(network, f"layer{number}") for number in range(1, 5)},
-            "neck": nn.Sequential(network.avgpool, nn.Flatten(1)),
-        },
-        feature_dim=network.fc.in_features,
-        preprocessing=ImagePreprocessing(mean=tuple(norm.mean), std=tuple(norm.std)),
-        pretrained=pretrained,
-    )
-
-
-def _vit_b_16(pretrained: bool) -> Backbone:
-    from torchvision.models import ViT_B_16_Weights, vit_b_16
-
-    weights = ViT_B_16_Weights.IMAGENET1K_V1
-    try:
-        network = vit_b_16(weights=weights if pretrained else None)
-    except OSError as error:  # URLError is one
-        raise _unreachable("the ImageNet weights of vit_b_16", "efficientnet_lite0", error) from error
-    norm = weights.transforms()
-    return Backbone(
-        "vit_b_16",
-        vit_stages(network),
-        feature_dim=network.hidden_dim,
-        preprocessing=ImagePreprocessing(mean=tuple(norm.mean), std=tuple(norm.std)),
-        pretrained=pretrained,
-    )
-
-
-def _text_backbone(name: str, pretrained: bool, pooling: str, revision: str | None) -> Backbone:
+def _minilm(pretrained: bool, pooling: str) -> Backbone:
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
-    preprocessing = load_text_preprocessing(name, revision=revision)
+    preprocessing = load_text_preprocessing("minilm")
     shows_bars = logging.is_progress_bar_enabled()
     try:
         if pretrained:
             logging.disable_progress_bar()
-            encoder = AutoModel.from_pretrained(preprocessing.folder, revision=revision or "main", use_safetensors=True)
+            encoder = AutoModel.from_pretrained(preprocessing.folder, use_safetensors=True)
         else:
-            config = AutoConfig.from_pretrained(preprocessing.folder, revision=revision or "main")
-            encoder = AutoModel.from_config(config)
-    except OSError as error:
-        raise _unreachable(f"the text encoder {name!r}", "minilm", error) from error
+            encoder = AutoModel.from_config(AutoConfig.from_pretrained(preprocessing.folder))
     finally:
         if shows_bars:
             logging.enable_progress_bar()
     return Backbone(
-        name if pooling == "mean" else f"{name} ({pooling})",
+        "minilm" if pooling == "mean" else f"minilm ({pooling})",
         text_stages(encoder, pooling=pooling),
         feature_dim=encoder.config.hidden_size,
         preprocessing=preprocessing,
         pretrained=pretrained,
     )
-
-
-def _unreachable(what: str, default: str, error: Exception) -> RuntimeError:
-    return RuntimeError(
-        f"{what} could not be loaded ({error}). Offline, use load_backbone({default!r}), whose weights come with the "
-        "course, or pretrained=False."
-    )
-
-
-_HUB_TEXT = ("bert-base-uncased", "roberta-base", "microsoft/deberta-v3-base")
-_TEXT_BACKBONES = ("minilm", *_HUB_TEXT)
-_LOADERS: dict[str, Callable[[bool], Backbone]] = {
-    "efficientnet_lite0": _efficientnet_lite0,
-    "resnet50": _resnet50,
-    "vit_b_16": _vit_b_16,
-}
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name is of a text backbone, or a folder with a saved transformers model."""
-    return name in _TEXT_BACKBONES or (Path(name) / "config.json").is_file()

@@ -47,7 +47,7 @@ class RightPadded(TextPreprocessing):
         """Token ids and mask (n, L), L <= max_length; longer texts are cut at their end."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self.folder, revision=self.revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(self.folder)
         tokenizer.padding_side = tokenizer.truncation_side = "right"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token

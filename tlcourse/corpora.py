@@ -11,8 +11,7 @@ import torch
 
 from tlcourse.data import Split
 from tlcourse.masked import Masked
-from tlcourse.readers import _words
-from tlcourse.sources import package_path
+from tlcourse.readers import read_articles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,11 +34,7 @@ def articles_of(split: Split, *, topics: Sequence[int]) -> list[str]:
     >>> len(articles), articles[0].islower()
     (5, True)
     """
-    seen: dict[str, str] = {}  # as `readers` does: the first of exact duplicates stays
-    for file in sorted(package_path("news").glob("*/*.txt")):
-        text = file.read_text(encoding="utf-8", errors="replace")
-        seen.setdefault(_words(text), text)
-    texts = list(seen.values())
+    texts, _ = read_articles()
     if len(split) and int(split.index.max()) >= len(texts):
         raise ValueError(f"row {int(split.index.max())}: there are {len(texts)} articles; is this a split of 'news'?")
     rows = zip(split.index.tolist(), split.labels.tolist(), strict=True)

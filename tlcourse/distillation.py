@@ -116,7 +116,7 @@ def _check_prefix(model: Model, teacher: Model, start: int) -> None:
 @contextmanager
 def _statistics_still(model: nn.Module) -> Iterator[None]:
     """BatchNorm goes on normalising as it does, and updates nothing: these inputs were counted already."""
-    layers = [part for part in model.modules() if is_batch_norm(part) and part.training and part.track_running_stats]
+    layers = [part for part in model.modules() if is_batch_norm(part) and part.track_running_stats]
     for layer in layers:
         layer.track_running_stats = False
     try:

@@ -1,20 +1,19 @@
 """Training a language model as a plan says, the old text beside the new where it is to be remembered. Lesson 12.
 
-`training.train` scores by `evaluation.metrics`, which takes one label a sample; the loop here is its short form for
-tokens, without a cached prefix, checkpoints or penalties.
+`training.train` scores by `evaluation.metrics`, which takes one label a sample; tokens train by `loops.run_epochs`.
 """
 
 import math
-import time
 
 import torch
+from torch import Tensor
 
 from tlcourse.language import LanguageModel, next_token_loss, perplexity
+from tlcourse.loops import run_epochs
 from tlcourse.masked import Masked, join
-from tlcourse.plans import Plan, apply_plan, parameter_groups
-from tlcourse.rates import warmup_cosine
+from tlcourse.plans import Plan, apply_plan
 from tlcourse.run import History
-from tlcourse.runtime import autocast, pick_device, seeded
+from tlcourse.runtime import pick_device
 
 __all__ = ["train_language"]
 
@@ -77,9 +76,8 @@ def train_language(
     >>> history.train_loss[-1] < history.train_loss[0]
     True
     """
-    for name, value in {"epochs": epochs, "batch_size": batch_size, "replayed": replayed}.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value}: a whole number, at least 1, is needed")
+    if replayed is not None and replayed < 1:
+        raise ValueError(f"replayed={replayed}: a whole number, at least 1, is needed")
     if not len(tokens) or (replay is not None and not len(replay)):
         raise ValueError("there is no row to train on, or to replay: give Masked token ids (n, L) with n above 0")
     if replayed is not None and replay is None:
@@ -88,40 +86,28 @@ def train_language(
     model.to(where)
     apply_plan(model, plan)
     model.to(where)  # what the plan may have added
-    groups = parameter_groups(model, plan)
-    optimizer = torch.optim.AdamW(groups, betas=BETAS)
-    base = [group["lr"] for group in groups]
-    generator = torch.Generator().manual_seed(seed)
-    batches = -(-len(tokens) // batch_size)
-    history, step = History(), 0
-    with seeded(seed, where):
-        for epoch in range(epochs):
-            started, total = time.perf_counter(), 0.0
-            model.train()
-            for index in torch.randperm(len(tokens), generator=generator).tensor_split(batches):
-                for group, rate in zip(optimizer.param_groups, base, strict=True):
-                    group["lr"] = rate * warmup_cosine(step, epochs * batches)
-                batch = tokens[index]
-                if replay is not None:
-                    old = torch.randint(len(replay), (replayed or len(index),), generator=generator)
-                    batch = join([batch, replay[old]])
-                batch = batch.to(where)
-                with autocast(where):
-                    loss = next_token_loss(model(batch), batch)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                total, step = total + loss.item(), step + 1
-            if not math.isfinite(total):
-                raise FloatingPointError(
-                    f"the loss became {total} in epoch {epoch + 1}: lower the rates of {plan.name!r}"
-                )
-            model.eval()
-            history.epochs.append(epoch + 1)
-            history.train_loss.append(total / batches)
-            if val is not None:
-                found = perplexity(model, val, batch_size=64)
-                history.val.append({"perplexity": found, "log_loss": math.log(found)})
-            history.lr.append({group["stage"]: group["lr"] for group in optimizer.param_groups})
-            history.seconds.append(time.perf_counter() - started)
-    return history
+
+    def loss_of(index: Tensor, generator: torch.Generator) -> tuple[Tensor, int]:
+        batch = tokens[index]
+        if replay is not None:
+            old = torch.randint(len(replay), (replayed or len(index),), generator=generator)
+            batch = join([batch, replay[old]])
+        batch = batch.to(where)
+        return next_token_loss(model(batch), batch), 1
+
+    def score() -> dict[str, float]:
+        found = perplexity(model, val, batch_size=64)
+        return {"perplexity": found, "log_loss": math.log(found)}
+
+    return run_epochs(
+        model,
+        plan,
+        loss_of,
+        rows=len(tokens),
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        device=where,
+        betas=BETAS,
+        score=None if val is None else score,
+    )

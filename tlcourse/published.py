@@ -5,7 +5,7 @@ table.
 
 The course was written without a way to the hub. Commits, checksums and licences of what is published there were copied
 from other public repositories that agree on them, and no file has been fetched with them yet. A wrong one is refused
-with a message, never taken; ``load_from_zoo(name, revision=...)`` takes another commit.
+with a message, never taken; ``load_backbone(name, revision=...)`` takes another commit.
 """
 
 from dataclasses import dataclass

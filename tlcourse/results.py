@@ -282,16 +282,16 @@ def _compared_again(points: list[dict], experiment: Experiment, code: str, *, pr
     """Run one point of each setting with the code as it is now; the places compared, or none where one differs."""
     from tqdm import tqdm
 
-    compared = []
-    for setting in tqdm(
-        experiment.settings, desc=f"{experiment.name}: code changed, scores too?", disable=not progress
-    ):
+    drawn = []
+    for setting in experiment.settings:
         there = {point["seed"]: point["scores"] for point in points if _key(point["setting"]) == _key(setting)}
-        if not there:
-            continue
-        seed = min(there, key=lambda seed: hashlib.sha256(f"{code} {_key(setting)} {seed}".encode()).hexdigest())
-        place = f"{_show(setting)}, seed {seed}"
-        live, kept = _run(experiment, setting, seed), there[seed]
+        if there:
+            seed = min(there, key=lambda seed: hashlib.sha256(f"{code} {_key(setting)} {seed}".encode()).hexdigest())
+            drawn.append((seed, setting, there[seed]))
+    drawn.sort(key=lambda point: point[0])  # what points of one seed share, such as a source network, is made once
+    compared = []
+    for seed, setting, kept in tqdm(drawn, desc=f"{experiment.name}: code changed, scores too?", disable=not progress):
+        place, live = f"{_show(setting)}, seed {seed}", _run(experiment, setting, seed)
         for metric in sorted(live.keys() | kept.keys()):
             same = metric in live and metric in kept and math.isclose(live[metric], kept[metric], rel_tol=SAME_SCORE)
             if not same and not metric.startswith("seconds"):

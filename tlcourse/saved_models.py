@@ -19,11 +19,12 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
-from tlcourse.backbones import Backbone, Model, load_backbone
+from tlcourse.backbones import Backbone, Model
 from tlcourse.data import Task
 from tlcourse.evaluation import predict_probabilities
 from tlcourse.own_data import read_image, read_rows
 from tlcourse.runtime import pick_device
+from tlcourse.zoo import load_backbone
 
 __all__ = [
     "SavedModel",

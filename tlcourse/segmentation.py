@@ -3,12 +3,10 @@
 Classification reads what the last stage puts out, pooled; segmentation has to know where, and the early stages do. The
 dense head is the counterpart of the linear one: at each pixel it is linear in what the named stages put out there.
 
-`training.train` scores by `evaluation.metrics`, which takes one label a sample; the loop here is its short form for
-masks, without a cached prefix, checkpoints or penalties.
+`training.train` scores by `evaluation.metrics`, which takes one label a sample; masks train by `loops.run_epochs`.
 """
 
 import copy
-import time
 from collections.abc import Sequence
 
 import torch
@@ -18,10 +16,10 @@ from torch import Tensor, nn
 from tlcourse.backbones import Backbone, Model
 from tlcourse.caching import evaluating
 from tlcourse.data import Split, Task
-from tlcourse.plans import Plan, apply_plan, parameter_groups
-from tlcourse.rates import warmup_cosine
+from tlcourse.loops import run_epochs
+from tlcourse.plans import Plan, apply_plan
 from tlcourse.run import History
-from tlcourse.runtime import autocast, pick_device, seeded
+from tlcourse.runtime import pick_device, seeded
 
 __all__ = ["DenseModel", "attach_dense_head", "evaluate_segmentation", "segmentation_scores", "train_segmentation"]
 
@@ -168,42 +166,27 @@ def train_segmentation(
     >>> len(train_segmentation(model, task, feature_extraction(model), epochs=2).train_loss)
     2
     """
-    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
-        if value < 1:
-            raise ValueError(f"{name}={value}: a whole number, at least 1, is needed")
     where, name = pick_device(device), model.head_name(head or task.name)
     model.to(where, memory_format=torch.channels_last)
     apply_plan(model, plan)
-    optimizer = torch.optim.AdamW(parameter_groups(model, plan))
-    base = [group["lr"] for group in optimizer.param_groups]
-    train, generator = task.train.to(where), torch.Generator().manual_seed(seed)
-    batches = -(-len(train) // batch_size)
-    history, step = History(), 0
-    with seeded(seed, where):
-        for epoch in range(epochs):
-            started, total = time.perf_counter(), 0.0
-            model.train()
-            for index in torch.randperm(len(train), generator=generator).to(where).tensor_split(batches):
-                for group, rate in zip(optimizer.param_groups, base, strict=True):
-                    group["lr"] = rate * warmup_cosine(step, epochs * batches)
-                with autocast(where):
-                    logits = model(train.inputs[index], head=name)  # (n, classes, H, W)
-                    loss = F.cross_entropy(logits, train.labels[index])
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                total, step = total + loss.item() * len(index), step + 1
-            if not total < float("inf"):
-                raise FloatingPointError(
-                    f"the loss became {total} in epoch {epoch + 1}: lower the rates of {plan.name!r}"
-                )
-            model.eval()
-            history.epochs.append(epoch + 1)
-            history.train_loss.append(total / len(train))
-            history.val.append(evaluate_segmentation(model, task.val, head=name, batch_size=batch_size))
-            history.lr.append({group["stage"]: group["lr"] for group in optimizer.param_groups})
-            history.seconds.append(time.perf_counter() - started)
-    return history
+    train = task.train.to(where)
+
+    def loss_of(index: Tensor, generator: torch.Generator) -> tuple[Tensor, int]:
+        index = index.to(where)
+        logits = model(train.inputs[index], head=name)  # (n, classes, H, W)
+        return F.cross_entropy(logits, train.labels[index]), len(index)
+
+    return run_epochs(
+        model,
+        plan,
+        loss_of,
+        rows=len(train),
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        device=where,
+        score=lambda: evaluate_segmentation(model, task.val, head=name, batch_size=batch_size),
+    )
 
 
 def evaluate_segmentation(

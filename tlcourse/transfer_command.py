@@ -18,7 +18,10 @@ def add_transfer(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--text", metavar="COLUMN", help="texts: the column that holds them")
     parser.add_argument("--label", metavar="COLUMN", help="texts: the column of labels")
-    parser.add_argument("--backbone", help="default: efficientnet_lite0 for images, minilm for texts")
+    parser.add_argument(
+        "--backbone",
+        help="of the zoo, or a folder with one; default: efficientnet_lite0 for images, minilm for texts",
+    )
     parser.add_argument("--size", type=int, default=96, help="images: side in pixels, 64, 96 or 224 (default: 96)")
     parser.add_argument("--max-length", type=int, default=64, help="texts: longest in tokens (default: 64)")
     parser.add_argument("--seeds", type=int, default=5, help="splits to try each strategy on (default: 5)")
@@ -39,11 +42,11 @@ def run(options: argparse.Namespace) -> int:
     -------
     The exit status: 0, or 1 where something is wrong with the data, an option or the folder.
     """
-    from tlcourse.backbones import load_backbone
     from tlcourse.own_data import load_images, load_texts
     from tlcourse.saved_models import write_whole
     from tlcourse.transfer import transfer
     from tlcourse.transfer_report import report
+    from tlcourse.zoo import load_backbone
 
     try:
         texts = _holds_texts(options)

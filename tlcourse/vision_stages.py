@@ -5,8 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tlcourse.image_stages import vit_stages
-
 __all__ = ["vision_stages"]
 
 
@@ -71,7 +69,8 @@ def _timm_efficientnet(network: nn.Module) -> tuple[dict[str, nn.Module], int]:
 
 
 def _torchvision_vit(network: nn.Module) -> tuple[dict[str, nn.Module], int]:
-    return vit_stages(network), network.hidden_dim
+    blocks = _numbered(network.encoder.layers)
+    return {"embeddings": _Patches(network), **blocks, "neck": _ClassToken(network.encoder.ln)}, network.hidden_dim
 
 
 def _timm_vit(network: nn.Module) -> tuple[dict[str, nn.Module], int]:
@@ -85,6 +84,36 @@ def _timm_vit(network: nn.Module) -> tuple[dict[str, nn.Module], int]:
 
 def _numbered(blocks) -> dict[str, nn.Module]:
     return {f"block{number}": block for number, block in enumerate(blocks, start=1)}
+
+
+class _Patches(nn.Module):
+    """Images (n, 3, H, W) -> the class token and the patches, with their positions (n, 1 + patches, D)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.projection, self.side = network.conv_proj, network.image_size
+        self.class_token, self.positions = network.class_token, network.encoder.pos_embedding
+        self.dropout = network.encoder.dropout
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[-2:] != (self.side, self.side):
+            raise ValueError(
+                f"images of {tuple(images.shape[-2:])} pixels: its positions are for {self.side} x {self.side}"
+            )
+        patches = self.projection(images).flatten(2).transpose(1, 2)  # (n, patches, D)
+        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], dim=1)
+        return self.dropout(tokens + self.positions)
+
+
+class _ClassToken(nn.Module):
+    """Tokens (n, 1 + patches, D) -> the normalised class token (n, D)."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.norm(tokens)[:, 0]
 
 
 class _TimmPatches(nn.Module):

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from tlcourse.backbones import Backbone, ImagePreprocessing, TextPreprocessing, load_backbone
+from tlcourse.backbones import Backbone, ImagePreprocessing, TextPreprocessing, load_embedded
 from tlcourse.causal_stages import CAUSAL_FAMILIES, RightPadded, causal_stages
 from tlcourse.downloads import fetch_file, fetch_snapshot
 from tlcourse.published import ZOO, Published
@@ -24,7 +24,7 @@ from tlcourse.text_stages import FAMILIES, text_stages
 from tlcourse.tower_stages import TOWER_FAMILIES, tower_stages
 from tlcourse.vision_stages import vision_stages
 
-__all__ = ["ZOO", "load_from_zoo"]
+__all__ = ["ZOO", "load_backbone"]
 
 TRANSFORMERS = (*FAMILIES, *CAUSAL_FAMILIES, *TOWER_FAMILIES)
 # What is read beside the weights: the configuration, what was done to images, the tokenizer.
@@ -34,7 +34,7 @@ DESCRIPTIONS = (
 )
 
 
-def load_from_zoo(
+def load_backbone(
     name_or_folder: str | Path,
     *,
     pretrained: bool = True,
@@ -78,7 +78,7 @@ def load_from_zoo(
 
     Examples
     --------
-    >>> backbone = load_from_zoo("resnet18", pretrained=False)
+    >>> backbone = load_backbone("resnet18", pretrained=False)
     >>> list(backbone.stages), backbone.feature_dim
     (['stem', 'layer1', 'layer2', 'layer3', 'layer4', 'neck'], 512)
     """
@@ -120,8 +120,8 @@ def _without_hub(name: str, entry: Published, pretrained: bool, pooling: str | N
         url = torchvision.models.get_model_weights(entry.source)[entry.revision].url
         beginning = url.rpartition("-")[2].partition(".")[0]  # resnet18-f37072fd.pth
         fetch_file(url, Path(torch.hub.get_dir()) / "checkpoints", sha256=beginning)
-    if name in ("efficientnet_lite0", "minilm", "resnet50", "vit_b_16"):
-        return load_backbone(name, pretrained=pretrained, seed=seed, pooling=pooling or "mean")
+    if entry.revision is None:
+        return load_embedded(name, pretrained=pretrained, seed=seed, pooling=pooling or "mean")
     from torchvision.models import get_model, get_model_weights
 
     weights = get_model_weights(entry.source)[entry.revision]

@@ -500,10 +500,9 @@ claim("Bucketing by length saves more than a quarter of the tokens of an epoch",
 # ## BERT, RoBERTa, DeBERTa
 #
 # With a network, `load_backbone("bert-base-uncased")`, `"roberta-base"` and `"microsoft/deberta-v3-base"` fetch the
-# published weights. Its own tokenizer must read your texts: `tokens = backbone.preprocessing.tokenize(texts,
-# max_length=64)`, and then `make_task(name, tokens, labels, class_names=..., preprocessing_name=
-# backbone.preprocessing.name)`. The rest stays. Offline we save tiny untrained encoders of the three families in a
-# folder, and load them by the same call.
+# published weights. Its own tokenizer must read the texts: `load_task("news", backbone=backbone)`, and `load_texts(...,
+# backbone=backbone)` for a CSV of yours. The rest stays. Offline we save tiny untrained encoders of the three families
+# in a folder, and load them by the same call.
 
 # %%
 SMALL = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}

@@ -50,7 +50,6 @@ from tlcourse import (
     join_towers,
     last_stages,
     load_backbone,
-    load_from_zoo,
     load_task,
     make_task,
     over_seeds,
@@ -179,7 +178,7 @@ def largest_difference(seed):
     for family in TEXTS:
         with tempfile.TemporaryDirectory() as folder:
             network = save_tiny(family, folder, seed)
-            backbone = load_from_zoo(folder)
+            backbone = load_backbone(folder)
             tokens = backbone.preprocessing.tokenize(headlines, max_length=16)
         with torch.no_grad():
             apart = backbone(tokens) - original(network, tokens, family)
@@ -222,7 +221,7 @@ def task_for(backbone):
 
 
 def five_calls(source, **options):
-    backbone = load_from_zoo(source, **options)
+    backbone = load_backbone(source, **options)
     task = task_for(backbone)
     model = attach_head(backbone, task)
     plan = last_stages(model, 2, lr=1e-3)
@@ -282,7 +281,7 @@ PUBLISHED = {name: entry for name, entry in ZOO.items() if entry.library == "tor
 
 def multiply_adds(name):
     """Billions, for one picture of 224 x 224 pixels, without the classifier."""
-    backbone = load_from_zoo(name, pretrained=False).to("meta")
+    backbone = load_backbone(name, pretrained=False).to("meta")
     with FlopCounterMode(display=False) as counter:
         backbone.run(torch.empty(1, 3, 224, 224, device="meta"))
     return counter.get_total_flops() / 2e9

@@ -11,7 +11,7 @@ from tlcourse.experiments.lesson08 import CELLS_IN_TURN, TEXTS_IN_TURN
 from tlcourse.experiments.lesson09 import REMEDIES_CHOSEN, REMEDIES_COMPARED
 from tlcourse.experiments.lesson10 import DECADES, HELD_TEXTS, THREE_SCENARIOS
 from tlcourse.experiments.lesson12 import LANGUAGE_RANKS
-from tlcourse.experiments.lesson13 import CHOICES_CELLS
+from tlcourse.experiments.lesson13 import CHOICES_CELLS, CHOICES_TEXTS
 
 __all__ = ["EXPERIMENTS"]
 
@@ -39,4 +39,5 @@ EXPERIMENTS = (
     HELD_TEXTS,
     LANGUAGE_RANKS,
     CHOICES_CELLS,
+    CHOICES_TEXTS,
 )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tlcourse.advice import advise
-from tlcourse.backbones import load_backbone, load_text_preprocessing
+from tlcourse.backbones import load_embedded, load_text_preprocessing
 from tlcourse.data import Split, Task, make_task
 from tlcourse.evaluation import evaluate
 from tlcourse.masked import Masked
@@ -94,7 +94,7 @@ def run_choice(task: str, strategy: str, *, seed: int) -> dict[str, float]:
         training. The probe also has ``advised``: the place in `STRATEGIES` of what the advice puts first.
     """
     given, groups, held_out = sampled_set(task, seed=seed)
-    backbone = load_backbone(BACKBONES[task])
+    backbone = load_embedded(BACKBONES[task])
     strength, advised = 1.0, {}
     if strategy == PROBE:
         advice = advise(given, backbone, groups=groups, seeds=SPLITS)

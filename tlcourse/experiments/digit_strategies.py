@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from tlcourse.backbones import attach_head, load_backbone
+from tlcourse.backbones import attach_head, load_embedded
 from tlcourse.caching import extract_features
 from tlcourse.data import Split, load_task
 from tlcourse.evaluation import evaluate, metrics
@@ -30,7 +30,7 @@ def run_digit_strategy(strategy: str, labels: int, *, seed: int) -> dict[str, fl
         ``"probe"`` (a logistic regression on the features, C 0.01), ``"last 2 stages"``, ``"full fine-tuning"`` or
         ``"from scratch"``; all rates are 1e-3.
     labels
-        Labelled digits, passed through 3,000 / labels times, 40 at most.
+        Labelled digits, passed through 3,000 / labels times, rounded, and 40 at most.
     seed
         Draws the splits, the labels, the random weights, the head and the order of the batches.
 
@@ -40,7 +40,7 @@ def run_digit_strategy(strategy: str, labels: int, *, seed: int) -> dict[str, fl
         ``accuracy``.
     """
     task = load_task("digits", labels=labels, seed=seed)
-    backbone = load_backbone("efficientnet_lite0", pretrained=strategy != "from scratch", seed=seed)
+    backbone = load_embedded("efficientnet_lite0", pretrained=strategy != "from scratch", seed=seed)
     if strategy == "probe":
         train_x, test_x = (extract_features(backbone, part.inputs) for part in (task.train, task.test))
         probe = fit_probe(train_x, task.train.labels, strengths=(0.01,))

@@ -5,7 +5,7 @@ What is run, apart from how often (`lesson04`): the kept results depend on this 
 
 import torch
 
-from tlcourse.backbones import Model, attach_head, load_backbone
+from tlcourse.backbones import Model, attach_head, load_embedded
 from tlcourse.caching import extract_features
 from tlcourse.data import Split, load_task, random_flips
 from tlcourse.evaluation import evaluate
@@ -66,7 +66,7 @@ def run_depth(strategy: str, labels: int, lr: float | None = None, *, seed: int)
         was trained on, repeats included.
     """
     task = load_task("solar", labels=labels, seed=seed, size=64)
-    model = attach_head(load_backbone("efficientnet_lite0"), task, seed=seed)
+    model = attach_head(load_embedded("efficientnet_lite0"), task, seed=seed)
     epochs = round(IMAGES_SEEN / labels)
     plan = depth_plan(model, strategy, lr)
     train(model, task, plan, epochs=epochs, seed=seed, augment=random_flips, progress=False)
@@ -102,7 +102,7 @@ def run_shift(strategy: str, lr: float | None = None, *, seed: int) -> dict[str,
         torch.cat([part.labels for part in parts]),
         torch.cat([part.index for part in parts]),
     )
-    model = attach_head(load_backbone("efficientnet_lite0"), mono, seed=seed)
+    model = attach_head(load_embedded("efficientnet_lite0"), mono, seed=seed)
     before = [extract_features(model, split.inputs) for split in (mono.test, out)]
     if strategy in ("linear probing", "LP-FT"):
         head_alone = feature_extraction(model, lr=HEAD_LR, decay=DECAY)

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from tlcourse.backbones import Model, attach_head, load_backbone
+from tlcourse.backbones import Model, attach_head, load_embedded
 from tlcourse.data import Split, Task
 from tlcourse.evaluation import evaluate
 from tlcourse.pasted import paste_digits
@@ -88,7 +88,7 @@ def run_pixels(question: str, opened: str, *, seed: int) -> dict[str, float]:
         If there is no such question or nothing of that name to open.
     """
     task = pasted_tasks(seed)[question]
-    backbone = load_backbone("efficientnet_lite0")
+    backbone = load_embedded("efficientnet_lite0")
     if question == "pixels":
         model = attach_dense_head(backbone, task, seed=seed)
         train_segmentation(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tlcourse.backbones import Backbone, Model, attach_head, load_backbone
+from tlcourse.backbones import Backbone, Model, attach_head, load_embedded
 from tlcourse.caching import extract_features
 from tlcourse.data import Split, Task, load_task
 from tlcourse.distance_worlds import make_distance_world
@@ -109,7 +109,7 @@ def candidate(name: str, *, seed: int) -> Backbone | Model:
         return _cut(_lite0(), last=name.removeprefix("Lite0 to "))
     if name in UNTRAINED:
         lite0 = name == "untrained Lite0"
-        return load_backbone("efficientnet_lite0", pretrained=False, seed=seed) if lite0 else digit_network(seed)
+        return load_embedded("efficientnet_lite0", pretrained=False, seed=seed) if lite0 else digit_network(seed)
     task = replace(source_task(name, seed=seed), name="source")
     model = attach_head(digit_network(seed), task, seed=seed)
     epochs = max(1, round(IMAGES_SEEN / len(task.train)))
@@ -198,7 +198,7 @@ def _inputs(target: str, seed: int) -> list[Tensor]:
 
 @cache
 def _lite0() -> Backbone:
-    return load_backbone("efficientnet_lite0")
+    return load_embedded("efficientnet_lite0")
 
 
 def _backbone(network: Backbone | Model) -> Backbone:

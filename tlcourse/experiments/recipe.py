@@ -5,7 +5,7 @@ What is run, apart from how often (`lesson04`): the kept results depend on this 
 
 from dataclasses import replace
 
-from tlcourse.backbones import attach_head, load_backbone
+from tlcourse.backbones import attach_head, load_embedded
 from tlcourse.data import load_task
 from tlcourse.evaluation import evaluate
 from tlcourse.strategies import last_stages
@@ -36,7 +36,7 @@ def run_recipe(norm: str, *, seed: int) -> dict[str, float]:
         If there is no such behaviour.
     """
     task = load_task("solar", labels=500, seed=seed, size=64)
-    model = attach_head(load_backbone("efficientnet_lite0"), task, seed=seed)
+    model = attach_head(load_embedded("efficientnet_lite0"), task, seed=seed)
     plan = last_stages(model, 2, lr=1e-5, head_lr=1e-3, decay=1e-4)
     rules = tuple(replace(rule, norm=norm) if rule.lr == 1e-5 else rule for rule in plan.rules)
     train(model, task, replace(plan, rules=rules), epochs=4, seed=seed, progress=False)

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 
 from torch import nn
 
-from tlcourse.backbones import Backbone, Model, attach_head, load_backbone
+from tlcourse.backbones import Backbone, Model, attach_head, load_embedded
 from tlcourse.data import Task, load_task
 from tlcourse.evaluation import evaluate
 from tlcourse.plans import Plan, Rule, Schedule
@@ -47,7 +47,7 @@ REMEDIES = {
 @cache
 def _with_dropout() -> Backbone:
     """EfficientNet-Lite0 with a layer of dropout behind its neck, at 0: the strategy of that name opens it."""
-    backbone = load_backbone("efficientnet_lite0")
+    backbone = load_embedded("efficientnet_lite0")
     stages = dict(backbone.stages.items())
     stages["neck"] = nn.Sequential(*stages["neck"], nn.Dropout(0.0))
     return Backbone(

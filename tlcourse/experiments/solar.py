@@ -3,7 +3,7 @@
 What is run, apart from how often (`lesson01`): the kept results depend on this file's text, not on the list of seeds.
 """
 
-from tlcourse.backbones import attach_head, load_backbone
+from tlcourse.backbones import attach_head, load_embedded
 from tlcourse.caching import extract_features
 from tlcourse.data import load_task, random_flips
 from tlcourse.evaluation import evaluate, metrics
@@ -49,7 +49,7 @@ def run_strategy(
         was trained on, repeats included.
     """
     task = load_task("solar", labels=labels, seed=seed, size=size)
-    backbone = load_backbone("efficientnet_lite0", pretrained=PRETRAINED[strategy], seed=seed)
+    backbone = load_embedded("efficientnet_lite0", pretrained=PRETRAINED[strategy], seed=seed)
     if strategy in PROBES:
         train_x, val_x, test_x = (extract_features(backbone, part.inputs) for part in (task.train, task.val, task.test))
         probe = fit_probe(train_x, task.train.labels, validation=(val_x, task.val.labels))

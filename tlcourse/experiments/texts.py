@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from tlcourse.backbones import Model, attach_head, load_backbone
+from tlcourse.backbones import Model, attach_head, load_embedded
 from tlcourse.data import Split, load_task
 from tlcourse.evaluation import evaluate
 from tlcourse.plans import Schedule
@@ -71,7 +71,7 @@ def run_text(strategy: str, labels: int, lr: float | None = None, *, seed: int) 
     # Validation chooses nothing here; the loop looks at it after each epoch: two documents a class are enough for that.
     rows = torch.cat([(task.val.labels == topic).nonzero()[:2, 0] for topic in range(len(task.class_names))])
     few = Split(task.val.inputs[rows], task.val.labels[rows], task.val.index[rows])
-    model = attach_head(load_backbone("minilm"), task, seed=seed)
+    model = attach_head(load_embedded("minilm"), task, seed=seed)
     schedule = text_schedule(model, strategy, lr, EPOCHS[labels])
     train(model, replace(task, val=few), schedule, batch_size=BATCH_SIZE, seed=seed, progress=False)
     test = evaluate(model, task.test)

@@ -5,7 +5,7 @@ What is run, apart from how often (`lesson08`): the kept results depend on this 
 
 import torch
 
-from tlcourse.backbones import Model, attach_head, load_backbone
+from tlcourse.backbones import Model, attach_head, load_embedded
 from tlcourse.caching import extract_features
 from tlcourse.data import Task, load_task
 from tlcourse.evaluation import evaluate
@@ -29,7 +29,7 @@ def news_then_tweets(seed: int) -> tuple[Task, Task]:
 
 def learn_news(news: Task, *, seed: int) -> Model:
     """MiniLM fully fine-tuned on the news: the model that has something to forget."""
-    model = attach_head(load_backbone("minilm"), news, seed=seed)
+    model = attach_head(load_embedded("minilm"), news, seed=seed)
     plan = full_fine_tune(model, lr=NEWS_LR, head_lr=HEAD_LR)
     train(model, news, plan, epochs=NEWS_EPOCHS, batch_size=BATCH_SIZE, seed=seed, progress=False)
     return model
@@ -78,7 +78,7 @@ def run_cells(epochs: int, *, seed: int) -> dict[str, float]:
         ``old`` and ``new``: the AUC on mono and on poly cells.
     """
     mono, poly = (load_task("solar", labels=CELLS, cells=kind, seed=seed, size=64) for kind in ("mono", "poly"))
-    model = attach_head(load_backbone("efficientnet_lite0"), mono, seed=seed)
+    model = attach_head(load_embedded("efficientnet_lite0"), mono, seed=seed)
     plan = full_fine_tune(model, lr=CELLS_LR)
     train(model, mono, plan, epochs=MONO_EPOCHS, seed=seed, progress=False)
     if epochs:

@@ -3,7 +3,7 @@
 What is run, apart from how often (`lesson05`): the kept results depend on this file's text, not on the list of seeds.
 """
 
-from tlcourse.backbones import Model, attach_head, load_backbone
+from tlcourse.backbones import Model, attach_head, load_embedded
 from tlcourse.data import load_task, random_flips
 from tlcourse.evaluation import evaluate
 from tlcourse.plans import Schedule
@@ -66,7 +66,7 @@ def run_recipe(opening: str, rates: str, schedule: str, *, seed: int) -> dict[st
         validation log-loss of any epoch; ``last_val``: that of the last one.
     """
     task = load_task("solar", labels=LABELS, seed=seed, size=64)
-    model = attach_head(load_backbone("efficientnet_lite0"), task, seed=seed)
+    model = attach_head(load_embedded("efficientnet_lite0"), task, seed=seed)
     factors = {"slanted triangular": slanted_triangular, "constant": constant}[schedule]
     history = train(
         model, task, recipe(model, opening, rates), rates=factors, seed=seed, augment=random_flips, progress=False
