@@ -9,7 +9,7 @@ from tests.lesson_functions import cut_out
 from tlcourse import fit_probe, load_task, make_task, metrics, rules, trials
 from tlcourse.experiments import choosing
 from tlcourse.experiments.choosing import HELD_OUT, SAMPLES, chosen_by_validation, run_choice, sampled_set
-from tlcourse.experiments.lesson13 import CHOICES_CELLS
+from tlcourse.experiments.lesson13 import CHOICES_CELLS, CHOICES_TEXTS
 from tlcourse.intervals import Scores
 from tlcourse.results import load_results
 from tlcourse.transfer import transfer
@@ -84,8 +84,9 @@ def test_what_is_held_out_is_judged_by_the_same_model(small):
 
 
 @pytest.mark.slow
-def test_a_point_that_is_run_again_falls_among_the_kept_ones():
-    kept = load_results(CHOICES_CELLS)
+@pytest.mark.parametrize("experiment", [CHOICES_CELLS, CHOICES_TEXTS], ids=lambda experiment: experiment.name)
+def test_a_point_that_is_run_again_falls_among_the_kept_ones(experiment):
+    kept = load_results(experiment)
     setting, seed = kept.drawn()
     live = run_choice(seed=seed, **setting)
     assert set(live) == set(kept.points(**setting)[0]["scores"])
@@ -94,9 +95,11 @@ def test_a_point_that_is_run_again_falls_among_the_kept_ones():
         assert low <= live[metric] <= high, (metric, setting, seed)
 
 
-def test_the_declared_points():
-    assert [setting["strategy"] for setting in CHOICES_CELLS.settings] == list(STRATEGIES)
-    assert CHOICES_CELLS.seeds == tuple(range(10))
+@pytest.mark.parametrize(("experiment", "task"), [(CHOICES_CELLS, "solar"), (CHOICES_TEXTS, "news")])
+def test_the_declared_points(experiment, task):
+    assert [setting["strategy"] for setting in experiment.settings] == list(STRATEGIES)
+    assert {setting["task"] for setting in experiment.settings} == {task}
+    assert experiment.seeds == tuple(range(10))
 
 
 # Set -> strategy -> (mean on validation, held out), made up.
@@ -120,21 +123,22 @@ def space():
         }
         for seed, scores in SETS.items()
     }
-    names = {"SETS": sets, "STRATEGIES": STRATEGIES, "rules": rules, "over_seeds": over_seeds}
+    names = {"sets": sets, "STRATEGIES": STRATEGIES, "rules": rules, "over_seeds": over_seeds}
     names["chosen_by_validation"] = chosen_by_validation
     names["scored"] = cut_out("13", "scored", **names)
     return names
 
 
 def test_regret_is_counted_from_the_best_of_each_set_and_from_one_strategy(space):
-    choices, scored = cut_out("13", "choices", **space)(), space["scored"]
+    scored, sets = space["scored"], space["sets"]
+    choices = cut_out("13", "choices", **space)(sets, "two classes")
     assert choices["the trial of `transfer`"] == {0: LAST, 1: FULL}
     assert choices["its advice alone"] == dict.fromkeys(SETS, FULL)
     assert choices["the rules alone"] == choices["always probe"] == dict.fromkeys(SETS, PROBE)
-    best = cut_out("13", "best_of_each", **space)()
+    best = cut_out("13", "best_of_each", **space)(sets)
     assert best.values == (0.80, 0.74)
-    assert (best - scored(choices["the trial of `transfer`"])).values == pytest.approx((0.05, 0.0))
-    assert cut_out("13", "best_in_hindsight", **space)().values == (0.80, 0.74)
+    assert (best - scored(sets, choices["the trial of `transfer`"])).values == pytest.approx((0.05, 0.0))
+    assert cut_out("13", "best_in_hindsight", **space)(sets).values == (0.80, 0.74)
 
 
 @pytest.fixture
