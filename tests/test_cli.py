@@ -88,6 +88,15 @@ def test_an_unknown_experiment_makes_none(made, capsys):
     assert made == []
 
 
+def test_an_experiment_that_cannot_be_compared_here_is_said(made, monkeypatch, capsys):
+    def refuse(experiment):
+        raise results.StaleResults("one: auc was 1.0, is 2.0")
+
+    monkeypatch.setattr(results, "make_results", refuse)
+    assert main(["experiments", "one"]) == 1
+    assert capsys.readouterr().err == "error: one: auc was 1.0, is 2.0\n"
+
+
 def test_experiments_are_listed(made, capsys):
     assert main(["experiments", "--list"]) == 0
     assert capsys.readouterr().out.split() == ["one", "two"]

@@ -168,6 +168,20 @@ def test_which_point_is_compared_is_drawn_by_the_code(tmp_path, hashes):
     assert len(drawn) >= 3
 
 
+def test_other_scores_in_another_place_decide_nothing(tmp_path, hashes, monkeypatch):
+    """A processor with other instructions adds up in another order; hours of results are not thrown away for that."""
+    here = results.surroundings()
+    make(tmp_path)
+    before = (tmp_path / "curves.json").read_bytes()
+    hashes["code"] = "e" * 64
+    monkeypatch.setattr(results, "surroundings", lambda: {**here, "cpu_capability": "OTHER"})
+    with pytest.raises(StaleResults, match=r"auc was .*, is .*not where it was made.*ATEN_CPU_CAPABILITY.*curves.json"):
+        make(tmp_path, run=lambda seed, **setting: {"auc": 2.0})
+    assert (tmp_path / "curves.json").read_bytes() == before
+    make(tmp_path)  # the same scores there
+    assert len(json.loads((tmp_path / "curves.json").read_text())["carried"]) == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [

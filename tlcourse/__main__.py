@@ -143,7 +143,7 @@ def _claims(options: argparse.Namespace) -> int:
 
 def _experiments(options: argparse.Namespace) -> int:
     from tlcourse.experiments import EXPERIMENTS
-    from tlcourse.results import make_results
+    from tlcourse.results import StaleResults, make_results
 
     by_name = {experiment.name: experiment for experiment in EXPERIMENTS}
     if options.list:
@@ -153,8 +153,12 @@ def _experiments(options: argparse.Namespace) -> int:
     if unknown:
         print(f"error: no experiment {unknown[0]!r}; there are: {', '.join(by_name)}", file=sys.stderr)
         return 1
-    for name in options.names or by_name:
-        make_results(by_name[name])
+    try:
+        for name in options.names or by_name:
+            make_results(by_name[name])
+    except StaleResults as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -226,6 +226,9 @@ def make_results(experiment: Experiment, folder: Path | None = None, *, progress
     ------
     ValueError
         If a run returns no scores, or one that is not a finite number; the error names the setting and the seed.
+    StaleResults
+        If a point of older code, made elsewhere (processor, threads, versions), gives other scores here. Nothing is
+        lost: nobody can say whether the code or the place is the reason.
     """
     from tqdm import tqdm
 
@@ -238,7 +241,8 @@ def make_results(experiment: Experiment, folder: Path | None = None, *, progress
     carried = kept.get("carried", [])
     changed = bool(points) and kept["code"] != hashes["code"]
     if changed:
-        compared = _compared_again(points, experiment, hashes["code"], progress=progress)
+        foreign = [{key: made.get(key) for key in here} != here for made in made_by]
+        compared = _compared_again(points, experiment, hashes["code"], foreign, progress)
         if compared:
             carried = [*carried, {"from": kept["code"], "to": hashes["code"], "points": len(points), "again": compared}]
         else:
@@ -278,25 +282,33 @@ def _run(experiment: Experiment, setting: Setting, seed: int) -> dict[str, float
     return {metric: float(f"{value:.7g}") for metric, value in scores.items()}
 
 
-def _compared_again(points: list[dict], experiment: Experiment, code: str, *, progress: bool) -> list[str]:
-    """Run one point of each setting with the code as it is now; the places compared, or none where one differs."""
+def _compared_again(points: list[dict], experiment: Experiment, code: str, foreign: list[bool], progress: bool) -> list:
+    """Run one point of each setting again; the places compared, or none where one differs. ``foreign``: by maker."""
     from tqdm import tqdm
 
     drawn = []
     for setting in experiment.settings:
-        there = {point["seed"]: point["scores"] for point in points if _key(point["setting"]) == _key(setting)}
+        there = {point["seed"]: point for point in points if _key(point["setting"]) == _key(setting)}
         if there:
             seed = min(there, key=lambda seed: hashlib.sha256(f"{code} {_key(setting)} {seed}".encode()).hexdigest())
             drawn.append((seed, setting, there[seed]))
-    drawn.sort(key=lambda point: point[0])  # what points of one seed share, such as a source network, is made once
+    drawn.sort(key=lambda point: point[0])  # what points of one seed share, such as a source, is made once
     compared = []
-    for seed, setting, kept in tqdm(drawn, desc=f"{experiment.name}: code changed, scores too?", disable=not progress):
-        place, live = f"{_show(setting)}, seed {seed}", _run(experiment, setting, seed)
+    for seed, setting, point in tqdm(drawn, desc=f"{experiment.name}: code changed, scores too?", disable=not progress):
+        place, live, kept = f"{_show(setting)}, seed {seed}", _run(experiment, setting, seed), point["scores"]
         for metric in sorted(live.keys() | kept.keys()):
             same = metric in live and metric in kept and math.isclose(live[metric], kept[metric], rel_tol=SAME_SCORE)
-            if not same and not metric.startswith("seconds"):
-                print(f"{experiment.name}: {place}: {metric} was {kept.get(metric)}, is {live.get(metric)}: all anew")
-                return []
+            if same or metric.startswith("seconds"):
+                continue
+            differs = f"{experiment.name}: {place}: {metric} was {kept.get(metric)}, is {live.get(metric)}"
+            if foreign[point["made_by"]]:
+                raise StaleResults(
+                    f"{differs}. The code has changed, and this is not where it was made (see made_by in the file): "
+                    "compare there, or with its threads and instructions (OMP_NUM_THREADS, ATEN_CPU_CAPABILITY, "
+                    f"ONEDNN_MAX_CPU_ISA); or delete results/{experiment.name}.json for all anew"
+                )
+            print(f"{differs}: all anew")
+            return []
         compared.append(place)
     return compared
 
