@@ -413,6 +413,33 @@ def test_a_task_of_texts_is_tokenised_for_it(case, zoo):
         attach_head(backbone, ours)
 
 
+def test_a_tokenizer_that_is_a_sentencepiece_model_is_read(zoo, tmp_path):
+    """As DeBERTa-v3 is published: spm.model, and no tokenizer.json. Its tokens are those of SentencePiece itself."""
+    import sentencepiece
+
+    shutil.copytree(zoo("deberta")[0]["name_or_folder"], tmp_path / "deberta")
+    (tmp_path / "deberta" / "tokenizer.json").unlink()
+    (tmp_path / "deberta" / "tokenizer_config.json").write_text('{"do_lower_case": false, "vocab_type": "spm"}')
+    pieces = {"pad": "[PAD]", "bos": "[CLS]", "eos": "[SEP]", "unk": "[UNK]"}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["rates rise", "the goal of the team", "a debt of the bank"] * 20),
+        model_prefix=str(tmp_path / "deberta" / "spm"),
+        vocab_size=24,
+        minloglevel=2,
+        **{f"{kind}_id": row for row, kind in enumerate(pieces)},
+        **{f"{kind}_piece": piece for kind, piece in pieces.items()},
+    )
+    backbone = load_backbone(tmp_path / "deberta")
+    tokens = backbone.preprocessing.tokenize(["rates rise", "goal"], max_length=20)
+    wanted = sentencepiece.SentencePieceProcessor(str(tmp_path / "deberta" / "spm.model")).encode(
+        ["rates rise", "goal"]
+    )
+    assert [row[mask].tolist() for row, mask in zip(tokens.values, tokens.mask, strict=True)] == [
+        [1, *ids, 2] for ids in wanted
+    ]
+    assert len({*wanted[0], *wanted[1]}) > 5
+
+
 def test_weights_in_half_precision_come_in_full(zoo, tmp_path):
     """SmolLM2 is published in bfloat16, in which no CPU trains well; transformers would keep it."""
     import transformers
