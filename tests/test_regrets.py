@@ -81,3 +81,19 @@ def test_nearer_cells_count_more():
     grid = {"near": cell((0.6, 0.6), (0.5, 0.5)), "far": cell((0.5, 0.5), (0.63, 0.63)), "asked": cell((0, 0), (0, 0))}
     assert nearest_advice(grid, {"near": (1.0,), "far": (3.0,), "asked": (1.0,)}, "asked", neighbours=2) == "probe"
     assert nearest_advice(grid, {"near": (1.0,), "far": (3.0,), "asked": (3.0,)}, "asked", neighbours=2) == "last"
+
+
+def test_votes_are_weighed_by_one_over_one_plus_the_euclidean_distance():
+    """Two near cells against a far one, by hand: the spread of each number over the seen cells is 1."""
+    described = {"right": (1.0, 1.0), "left": (-1.0, -1.0), "asked": (1.0, 1.0)}
+    grid = {"right": cell((0.3, 0.3), (0.0, 0.0)), "left": cell((0.0, 0.0), (1.1, 1.1)), "asked": cell((0, 0), (0, 0))}
+    # "left" is away by 2 in both numbers, so by the root of 8: 1.1 / 3.83 = 0.287 against 0.3 / 1 for the probe
+    assert nearest_advice(grid, described, "asked", neighbours=2) == "probe"
+    grid["left"] = cell((0.0, 0.0), (1.2, 1.2))  # 0.313; by steps along the axes it would be 1.2 / 5 = 0.24
+    assert nearest_advice(grid, described, "asked", neighbours=2) == "last"
+
+
+def test_of_cells_equally_near_the_first_of_the_grid_is_asked():
+    grid = {f"cell {n}": cell((0.5, 0.5), (n / 40, n / 40)) for n in range(40)} | {"asked": cell((0, 0), (0, 0))}
+    described = {name: (0.0,) if name in ("cell 3", "asked") else (1.0,) for name in grid}
+    assert nearest_advice(grid, described, "asked", neighbours=2) == "probe"  # "cell 3", then "cell 0"
