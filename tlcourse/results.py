@@ -305,7 +305,7 @@ def _compared_again(points: list[dict], experiment: Experiment, code: str, forei
                 raise StaleResults(
                     f"{differs}. The code has changed, and this is not where it was made (see made_by in the file): "
                     "compare there, or with its threads and instructions (OMP_NUM_THREADS, ATEN_CPU_CAPABILITY, "
-                    f"ONEDNN_MAX_CPU_ISA); or delete results/{experiment.name}.json for all anew"
+                    f"ONEDNN_MAX_CPU_ISA, OPENBLAS_CORETYPE); or delete results/{experiment.name}.json for all anew"
                 )
             print(f"{differs}: all anew")
             return []
