@@ -225,8 +225,8 @@ def load_text_preprocessing(name: str) -> TextPreprocessing:
 
     if name != "minilm":
         raise ValueError(
-            f"{name!r} is no text backbone that comes with the course, as minilm is: give another one loaded, "
-            f"backbone=load_backbone({name!r})"
+            f"{name!r} is no text backbone that comes with the course, as minilm is: where it is another one, "
+            f"give it loaded, backbone=load_backbone({name!r})"
         )
     return TextPreprocessing(name=name, folder=package_path(name))
 
