@@ -91,8 +91,10 @@ SEEDS = range(5)
 # ## Your prediction
 #
 # A small GPT-2 has read about business, politics and tech. Then it reads 40 articles about sport. Training all of its
-# weights makes sport less perplexing by some amount. LoRA of rank 4 holds every weight still and moves some 23 times
-# fewer numbers, which it adds. Which share of that gain does it reach?
+# weights makes sport less perplexing by some amount. LoRA of rank 4 holds every weight still, and moves what it adds:
+# {{ round(load_results(LANGUAGE_RANKS).scores("moving", method="full").mean
+# / load_results(LANGUAGE_RANKS).scores("moving", method="LoRA", rank=4).mean) }} times fewer numbers. Which share of
+# that gain does it reach?
 
 # %%
 share_prediction = widgets.predict(
