@@ -432,11 +432,11 @@ plots.show(
 # {{ regret_table("texts") }}
 #
 # Here the second row tells the other story. The pilot's advice, which had done as well as the trial, named
-# {{ always_advised("texts") }} each time, as the rules of thumb do, and that was the worst of the three by far: it costs
-# {{ measured(advised["texts"]) }}. The trial tried it too, and never took it. **A trial is an insurance for the day when
-# the advice is wrong.** On cells there was no such day; on texts each day was one. (*Why* the last two stages do so
-# badly we have not measured. They get three passes at `5e-5`, as full fine-tuning does; a higher rate may be what they
-# lack.)
+# {{ always_advised("texts") }} each time, as the rules of thumb do, and that was the worst of the three by far: it
+# costs {{ measured(advised["texts"]) }}. The trial tried it too, and never took it. **A trial is an insurance for the
+# day when the advice is wrong.** On cells there was no such day; on texts each day was one. (*Why* the last two stages
+# do so badly we have not measured. They get three passes at `5e-5`, as full fine-tuning does; a higher rate may be what
+# they lack.)
 #
 # On two cores, two minutes are enough for little more than the probe on texts. What that costs is in the row *always
 # probe*: {{ measured(regret["texts"]["always probe"]) }}.
