@@ -27,13 +27,13 @@ def start(tiny_backbone, tiny_task):
     return model, plan
 
 
-def losses(model, task, weigh=True):
+def losses(model, task):
     inputs, labels = task.train.inputs[:ROWS], task.train.labels[:ROWS]
 
     def loss_of(index, generator):
         noise = torch.rand(len(index), 1, generator=generator)  # a loss may draw, from the generator that shuffles
         loss = (nn.functional.cross_entropy(model(inputs[index]), labels[index], reduction="none") * noise).mean()
-        return loss, len(index) if weigh else 1
+        return loss, len(index)
 
     return loss_of
 

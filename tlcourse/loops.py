@@ -50,7 +50,7 @@ def run_epochs(
     Raises
     ------
     ValueError
-        If a number is below 1.
+        If ``epochs`` or ``batch_size`` is below 1.
     FloatingPointError
         If the loss stops being a number.
 

@@ -115,14 +115,15 @@ def load_texts(
     text, label
         Names of the columns.
     backbone
-        Whose tokenizer reads the texts.
+        Whose tokenizer reads the texts: ``"minilm"``, or any loaded text backbone.
     max_length
         Longest text in tokens; the rest is cut off.
 
     Raises
     ------
     ValueError
-        If the file is missing, too large, not UTF-8 or no CSV, a column is missing, or fewer than two classes are left.
+        If the file is missing, too large, not UTF-8 or no CSV, a column is missing, fewer than two classes are left, or
+        the backbone reads images or is a name other than ``"minilm"``.
     """
     path = Path(path)
     rows = read_rows(path, (text, label))

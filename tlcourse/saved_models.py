@@ -109,6 +109,8 @@ def load_trained(folder: str | Path, *, backbone: Backbone | None = None) -> Sav
     ------
     ValueError
         If there is no such model, it is of another format, its weights were altered, or the backbone is another one.
+    KeyError, RuntimeError
+        If the backbone has to be loaded by its name, and there is none or it cannot be fetched.
     """
     from safetensors.torch import load
 
