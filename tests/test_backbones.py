@@ -1,6 +1,7 @@
 import copy
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ def test_a_tokenizer_must_be_a_text_backbones():
             load_text_preprocessing(name)
 
 
-def test_the_digest_of_a_tokenizer_is_that_of_its_files(tmp_path):
+def test_the_digest_of_a_tokenizer_is_that_of_its_files(tmp_path, monkeypatch):
     """It goes into cache keys: the same files give the same anywhere, weights do not count, and each file does."""
     packaged = load_text_preprocessing("minilm")
     shutil.copytree(packaged.folder, tmp_path / "copy")
@@ -172,11 +173,13 @@ def test_the_digest_of_a_tokenizer_is_that_of_its_files(tmp_path):
     (tmp_path / "copy" / "model.safetensors").write_bytes(b"other weights")
     assert copied.digest() == packaged.digest()
     for name in ("vocab.txt", "tokenizer_config.json", "config.json"):
-        before = copied.digest()
-        with open(tmp_path / "copy" / name, "a", encoding="utf-8") as file:
-            file.write(" ")
+        before, file = copied.digest(), tmp_path / "copy" / name
+        file.write_bytes(file.read_bytes().swapcase())  # as long as it was
         assert copied.digest() != before, name
     assert replace(packaged, folder=str(packaged.folder)).digest() == packaged.digest()
+    wanted, listed = packaged.digest(), Path.glob
+    monkeypatch.setattr(Path, "glob", lambda *given: reversed(list(listed(*given))))  # folders list in any order
+    assert packaged.digest() == wanted
 
 
 def test_a_model_is_a_copy_with_a_head_of_its_own_seed(tiny_backbone, tiny_task):
