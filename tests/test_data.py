@@ -39,7 +39,7 @@ BAD_OPTIONS = [  # name, options, error, words
     ("digits8", {"labels": -5}, ValueError, "labels=-5"),
     ("digits8", {"labels": 9}, ValueError, "labels=9: 'digits8' has 10 classes, so at least 10"),
     ("digits8", {"labels": 1373}, ValueError, "labels=1373: 'digits8' has 1372 samples to train on"),
-    ("news", {"backbone": "efficientnet_lite0"}, ValueError, "no text backbone 'efficientnet_lite0'"),
+    ("news", {"backbone": "efficientnet_lite0"}, ValueError, "'efficientnet_lite0' is no text backbone"),
 ]
 # Defective are 2/3 and 1; cells 18 and 19 nearly repeat 0 and 1.
 CELLS = [("0.0", "mono"), ("0.3333333333333333", "poly"), ("0.6666666666666666", "mono"), ("1.0", "poly")] * 5
