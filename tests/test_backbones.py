@@ -117,6 +117,14 @@ def test_an_unknown_backbone_lists_what_there_is(name):
     assert all(known in str(error.value) for known in (repr(name), *STAGES))
 
 
+@pytest.mark.parametrize(("name", "pooling"), [("efficientnet_lite0", "cls"), ("minilm", "min")])
+def test_a_pooling_without_a_meaning_is_refused(name, pooling):
+    with pytest.raises(
+        ValueError, match=f"pooling='{pooling}' for '{name}': text backbones take one of mean, cls, max"
+    ):
+        load_embedded(name, pretrained=False, pooling=pooling)
+
+
 def test_packaged_weights_that_do_not_fit_are_refused(monkeypatch):
     monkeypatch.setattr(torch, "load", lambda *args, **options: {"weight": torch.zeros(3)})
     with pytest.raises(RuntimeError, match="no longer has the tensors"):

@@ -58,6 +58,7 @@ from tlcourse.audit import alike_images, alike_texts
 from tlcourse.evaluation import predict_probabilities
 from tlcourse.experiments.choosing import chosen_by_validation
 from tlcourse.experiments.lesson13 import CHOICES_CELLS, CHOICES_TEXTS, LARGEST_REGRET
+from tlcourse.figures import interval_in_words as measured
 from tlcourse.transfer import transfer
 from tlcourse.transfer_report import report, strategies_figure
 from tlcourse.trials import STRATEGIES
@@ -380,11 +381,6 @@ claim("Cells: the choice of transfer beats that of the rules of thumb", by_rules
 
 
 # %%
-def measured(scores):
-    low, high = scores.interval()
-    return f"{scores.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-
-
 def regret_table(name):
     sets = SETS[name]
     lines = ["| who chooses | against the best model of each set | against the best strategy | score |"]
@@ -412,7 +408,7 @@ ax = plots.differences(
 plots.show(
     ax,
     alt="Regret against the best model of each set of six ways to choose, on cells and on texts, with intervals and "
-    "the bar at two points.",
+    "the bar at two points: on texts the advice, the rules and the last two stages lie far above it, the trial below.",
     colours=64,
 )
 
